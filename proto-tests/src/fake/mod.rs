@@ -1,0 +1,1 @@
+//! A fake Kafka cluster in this process.

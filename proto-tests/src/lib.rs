@@ -1,0 +1,5 @@
+//! What indelible is tested against: an in-process fake cluster and a harness for a real one.
+//!
+//! Neither depends on the client, so that a mistake of the client cannot hide in its own mirror.
+pub mod fake;
+pub mod real;

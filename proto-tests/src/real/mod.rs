@@ -1,0 +1,1 @@
+//! A real Kafka cluster of Java processes.
