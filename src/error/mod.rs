@@ -1,0 +1,9 @@
+//! Errors, one enum for each operation. They name the cause, the place and the way out, and say what the caller may do.
+
+mod call;
+mod consume;
+mod send;
+
+pub use call::*;
+pub use consume::*;
+pub use send::*;
