@@ -14,3 +14,4 @@ mod io;
 mod metrics;
 mod producer;
 mod record;
+
