@@ -1,4 +1,5 @@
 //! Killing, electing, holding back: what a test does to the cluster, told from the client's side.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use bytes::Bytes;
 use proto_tests::fake::{FakeCluster, TopicConfig, code};
