@@ -5,10 +5,12 @@
 mod admin;
 mod cluster;
 mod error;
+mod scale;
 mod shared;
 mod wire;
 
 pub use admin::Partition;
 pub use cluster::{BrokerState, DEFAULT_VERSION, RealCluster, RealConfig};
 pub use error::HarnessError;
+pub use scale::scaled;
 pub use shared::Shared;
