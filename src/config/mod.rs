@@ -9,9 +9,9 @@ mod producer;
 use std::fmt;
 
 pub use client::*;
-#[allow(unused_imports, reason = "filled by the consumer's author")]
+#[allow(unused_imports, unreachable_pub, reason = "filled by the consumer's author")]
 pub use consumer::*;
-#[allow(unused_imports, reason = "filled by the producer's author")]
+#[allow(unused_imports, unreachable_pub, reason = "filled by the producer's author")]
 pub use producer::*;
 
 #[allow(unused_imports, reason = "for the tables of the producer and the consumer")]
