@@ -1,5 +1,7 @@
 //! The client as an application sees it: building, administration, and what it says when nothing answers.
 
+#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test may fail loudly and look at the clock")]
+
 use std::future::Future;
 use std::net::TcpListener;
 use std::pin::pin;
