@@ -14,4 +14,10 @@ mod io;
 mod metrics;
 mod producer;
 mod record;
+mod sync;
 
+pub use admin::{Admin, ConfigValue, NewTopic, PartitionDescription, TopicDescription};
+pub use client::{Client, ClientBuilder};
+pub use config::{ClientConfig, ConfigError, DnsLookup, MetadataRecovery};
+pub use error::{AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, MetadataError};
+pub use metrics::Metrics;
