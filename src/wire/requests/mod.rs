@@ -17,4 +17,93 @@ pub mod offset_commit;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sasl_authenticate;
+pub mod sasl_handshake;
 pub mod sync_group;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{GroupId, TopicName};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+use super::reader::{ReadError, Reader};
+use super::{Chunks, Request, WireError, guard};
+use crate::types::{BrokerId, TopicId};
+
+/// Writes a message of kafka-protocol.
+fn encode<R: Request>(version: i16, message: &impl Encodable, out: &mut Chunks) -> Result<(), WireError> {
+    message.encode(out.buf(), version).map_err(|error| WireError::encode(R::KEY, version, error.to_string()))
+}
+
+/// Reads a message of kafka-protocol, after the guard has walked the bytes: its decoders believe every count.
+fn decode<R: Request, M: Decodable>(version: i16, mut body: Bytes) -> Result<M, WireError> {
+    guard::check(R::KEY, version, &body).map_err(|error| WireError::decode(R::KEY, version, error))?;
+    M::decode(&mut body, version).map_err(|error| WireError::Decode { api: R::KEY, version, reason: error.to_string() })
+}
+
+/// A request that `version` cannot express: `feature` needs version `since`.
+fn too_old<R: Request>(version: i16, feature: &str, since: i16) -> WireError {
+    WireError::encode(R::KEY, version, format!("{feature} needs version {since} of this API"))
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+fn group_id(name: &str) -> GroupId {
+    GroupId(text(name))
+}
+
+fn owned(text: &StrBytes) -> String {
+    text.as_str().to_owned()
+}
+
+fn owned_option(text: Option<&StrBytes>) -> Option<String> {
+    text.map(owned)
+}
+
+fn shared(text: &StrBytes) -> Arc<str> {
+    Arc::from(text.as_str())
+}
+
+/// Kafka's ports are 32 bits wide and -1 where there is no broker: 0 then, so that connecting fails and not the
+/// whole response.
+fn port(port: i32) -> u16 {
+    u16::try_from(port).unwrap_or(0)
+}
+
+/// The topic of a Produce or Fetch response: by name up to version 12, then by id.
+fn read_topic(reader: &mut Reader<'_>, version: i16, flexible: bool) -> Result<(Arc<str>, TopicId), ReadError> {
+    if version >= 13 {
+        return Ok((Arc::default(), reader.topic_id()?));
+    }
+    Ok((Arc::from(reader.string(flexible)?), TopicId::NONE))
+}
+
+/// The tagged field that names a partition's new leader and its epoch (KIP-951).
+fn read_current_leader(field: &mut Reader<'_>) -> Result<Option<(BrokerId, i32)>, ReadError> {
+    let (leader, epoch) = (field.i32()?, field.i32()?);
+    field.skip_tags()?;
+    Ok((leader >= 0).then_some((leader, epoch)))
+}
+
+/// The tagged field that tells where the new leaders listen (KIP-951).
+fn read_node_endpoints(field: &mut Reader<'_>) -> Result<Vec<(BrokerId, String, u16)>, ReadError> {
+    let count = field.count(true, 11)?;
+    let mut nodes = Vec::with_capacity(count);
+    for _ in 0..count {
+        let node = (field.i32()?, field.string(true)?.to_owned(), port(field.i32()?));
+        field.nullable_string(true)?; // its rack
+        field.skip_tags()?;
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests;
