@@ -1,0 +1,95 @@
+//! Settings of a fake cluster before it starts.
+
+use super::cluster::FakeCluster;
+use super::state::Settings;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Made by [`FakeCluster::builder`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    brokers: usize,
+    settings: Settings,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            brokers: 1,
+            settings: Settings {
+                auto_create: false,
+                default_partitions: 1,
+                min_insync: 1,
+                producer_id_expiration: Duration::from_secs(24 * 60 * 60),
+                initial_rebalance_delay: Duration::ZERO,
+                cluster_id: "fake-cluster-0000000000".to_owned(),
+                max_versions: BTreeMap::new(),
+            },
+        }
+    }
+
+    /// How many brokers; their ids are 1, 2, 3 and so on. Default 1.
+    #[must_use]
+    pub fn brokers(mut self, brokers: usize) -> Self {
+        self.brokers = brokers;
+        self
+    }
+
+    /// Whether a Metadata request creates topics that it names and allows to create. Default false.
+    #[must_use]
+    pub fn auto_create(mut self, auto_create: bool) -> Self {
+        self.settings.auto_create = auto_create;
+        self
+    }
+
+    /// Partitions of topics that are created without a count. Default 1.
+    #[must_use]
+    pub fn default_partitions(mut self, partitions: i32) -> Self {
+        self.settings.default_partitions = partitions;
+        self
+    }
+
+    /// `min.insync.replicas` of topics that have none of their own. Default 1.
+    #[must_use]
+    pub fn min_insync(mut self, replicas: usize) -> Self {
+        self.settings.min_insync = replicas;
+        self
+    }
+
+    /// `producer.id.expiration.ms`. Default 24 hours.
+    #[must_use]
+    pub fn producer_id_expiration(mut self, expiration: Duration) -> Self {
+        self.settings.producer_id_expiration = expiration;
+        self
+    }
+
+    /// `group.initial.rebalance.delay.ms`: how long the first member of a group waits for others. Default 0, while a real
+    /// broker waits 3 seconds.
+    #[must_use]
+    pub fn initial_rebalance_delay(mut self, delay: Duration) -> Self {
+        self.settings.initial_rebalance_delay = delay;
+        self
+    }
+
+    /// The cluster id. Each cluster has the same one unless it is set.
+    #[must_use]
+    pub fn cluster_id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.settings.cluster_id);
+        self
+    }
+
+    /// Highest version of one API that the brokers offer; -1 takes the API away.
+    #[must_use]
+    pub fn max_version(mut self, api_key: i16, version: i16) -> Self {
+        self.settings.max_versions.insert(api_key, version);
+        self
+    }
+
+    /// Starts the cluster.
+    ///
+    /// # Panics
+    /// When no thread can be started or no port be had on 127.0.0.1.
+    pub fn start(self) -> FakeCluster {
+        FakeCluster::launch(self.brokers.max(1), self.settings)
+    }
+}
