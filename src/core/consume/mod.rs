@@ -1,5 +1,6 @@
 //! Decisions of the consumer: membership in a group, what to fetch, and how far each partition is handled.
 
+pub(crate) mod aborted;
 pub(crate) mod assignor;
 pub(crate) mod fetch;
 pub(crate) mod group;

@@ -112,6 +112,15 @@ impl Watermark {
         self.passed = self.passed.max(offset);
     }
 
+    /// Goes on at `offset`, wherever that is: a policy of the application asked for a jump out of a range that is gone.
+    /// Nothing is with a handler then.
+    pub(crate) fn jump(&mut self, offset: i64) {
+        self.open.clear();
+        self.passed = offset;
+        self.leader_epoch = -1;
+        self.committed = None;
+    }
+
     /// The handler of `record` succeeded.
     pub(crate) fn complete(&mut self, record: HandedOut) -> Completion {
         if self.over || record.assignment != self.assignment {

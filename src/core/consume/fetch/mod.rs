@@ -146,8 +146,8 @@ pub(crate) struct Fetches {
     config: FetchConfig,
     partitions: BTreeMap<TopicPartition, Partition>,
     out: HashMap<BrokerId, Plan>,
-    /// Brokers that failed, and until when they are left alone.
-    resting: HashMap<BrokerId, (u32, Instant)>,
+    /// Brokers that failed: how often in a row, and until when they are left alone.
+    resting: HashMap<BrokerId, (u32, Option<Instant>)>,
     buffered: usize,
     served: u64,
     next_id: u64,
@@ -242,7 +242,7 @@ impl Fetches {
     }
 
     fn plan(&mut self, now: Instant, broker: BrokerId, share: usize) -> Option<Plan> {
-        if self.out.contains_key(&broker) || self.resting.get(&broker).is_some_and(|(_, until)| now < *until) {
+        if self.out.contains_key(&broker) || self.resting.get(&broker).is_some_and(|(_, until)| until.is_some()) {
             return None;
         }
         let asked: usize = self.out.values().map(|plan| plan.max_bytes).sum();
@@ -297,7 +297,7 @@ impl Fetches {
             State::Paused(until) => Some(until),
             _ => None,
         });
-        partitions.chain(self.resting.values().map(|(_, until)| *until)).min()
+        partitions.chain(self.resting.values().filter_map(|(_, until)| *until)).min()
     }
 
     /// Ends pauses whose time has come.
@@ -308,13 +308,15 @@ impl Fetches {
             }
         }
         // The count of failures is kept until the broker answers; only the wait is over.
-        self.resting.retain(|_, (_, until)| *until > now);
+        self.resting.values_mut().for_each(|(_, until)| *until = until.filter(|until| *until > now));
     }
 
     /// The request got no answer, or one that is refused as a whole.
-    pub(crate) fn on_failed(&mut self, now: Instant, id: FetchId, attempt: u32) {
+    pub(crate) fn on_failed(&mut self, now: Instant, id: FetchId) {
         let Some(plan) = self.take(id) else { return };
-        self.resting.insert(plan.broker, (attempt, now + self.config.backoff.delay(attempt.max(1), 200)));
+        let (failures, until) = self.resting.entry(plan.broker).or_default();
+        *failures = failures.saturating_add(1);
+        *until = Some(now + self.config.backoff.delay(*failures, 200));
         for planned in &plan.partitions {
             self.ready_again(planned, id);
         }
@@ -323,6 +325,7 @@ impl Fetches {
     /// The answer to a plan. What belongs to an assignment or a position of the past is dropped.
     pub(crate) fn on_answer(&mut self, now: Instant, id: FetchId, answers: Vec<Answer>) -> Vec<Outcome> {
         let Some(plan) = self.take(id) else { return Vec::new() };
+        self.resting.remove(&plan.broker);
         let mut outcomes = Vec::new();
         for answer in answers {
             let Some(planned) = plan.partitions.iter().find(|planned| planned.partition == answer.partition) else {
@@ -410,7 +413,6 @@ impl Fetches {
 
     fn take(&mut self, id: FetchId) -> Option<Plan> {
         let broker = self.out.values().find(|plan| plan.id == id)?.broker;
-        self.resting.remove(&broker);
         self.out.remove(&broker)
     }
 

@@ -170,7 +170,7 @@ fn a_topic_created_again_stops_its_partitions() {
 fn a_broker_that_does_not_answer_rests_before_it_is_asked_again() {
     let mut story = Story::new(1);
     let plan = story.plan();
-    story.fetches.on_failed(story.now, plan.id, 1);
+    story.fetches.on_failed(story.now, plan.id);
     assert_eq!(story.fetches.poll_plan(story.now), None);
     assert_eq!(story.fetches.poll_timeout(), Some(story.now + Duration::from_millis(100)));
     story.now += Duration::from_millis(100);
