@@ -1,1 +1,342 @@
-//! (being written)
+//! Administration: topics and settings.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::metadata::TopicView;
+use crate::error::{AdminError, CallError, CallErrorKind};
+use crate::io::cluster::{Cluster, Lane};
+use crate::io::connection::Connection;
+use crate::types::{BrokerId, TopicId};
+use crate::wire::ErrorCode;
+use crate::wire::requests::create_topics::{CreatableTopic, CreateTopicsRequest};
+use crate::wire::requests::delete_topics::DeleteTopicsRequest;
+use crate::wire::requests::describe_configs::{ConfigResource, DescribeConfigsRequest, DescribeConfigsResponse};
+
+/// Creates, deletes and describes topics. Made by [`crate::Client::admin`].
+///
+/// # Cancel safety
+/// The work runs on the client's I/O thread: dropping one of its futures does not stop what was begun.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    cluster: Cluster,
+}
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    name: Arc<str>,
+    partitions: i32,
+    replication_factor: i16,
+    configs: Vec<(String, Option<String>)>,
+}
+
+/// A topic as the cluster's metadata shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id; none from brokers before 2.8.
+    pub id: Option<TopicId>,
+    /// Whether it is one of Kafka's own.
+    pub internal: bool,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// A partition as the cluster's metadata shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionDescription {
+    /// Its leader, if it has one at the moment.
+    pub leader: Option<BrokerId>,
+    /// The leader's epoch; -1 when it is not known.
+    pub leader_epoch: i32,
+    /// All replicas.
+    pub replicas: Vec<BrokerId>,
+    /// Those in sync.
+    pub isr: Vec<BrokerId>,
+}
+
+/// A setting of a topic or a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigValue {
+    /// Its name.
+    pub name: String,
+    /// Its value; none when it is secret, or has none.
+    pub value: Option<String>,
+    /// Whether it is Kafka's default.
+    pub is_default: bool,
+}
+
+impl NewTopic {
+    /// A topic with the brokers' defaults for partitions and replicas (`num.partitions`, `default.replication.factor`).
+    pub fn new(name: impl Into<Arc<str>>) -> NewTopic {
+        NewTopic { name: name.into(), partitions: -1, replication_factor: -1, configs: Vec::new() }
+    }
+
+    /// How many partitions.
+    #[must_use]
+    pub fn partitions(mut self, partitions: i32) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// How many replicas each partition has.
+    #[must_use]
+    pub fn replication_factor(mut self, replicas: i16) -> Self {
+        self.replication_factor = replicas;
+        self
+    }
+
+    /// A setting of the topic, such as `min.insync.replicas`.
+    #[must_use]
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.push((name.into(), Some(value.into())));
+        self
+    }
+}
+
+impl Admin {
+    pub(crate) fn new(cluster: Cluster) -> Admin {
+        Admin { cluster }
+    }
+
+    /// Creates `topics` and waits until the metadata shows all of them, so that they can be used at once.
+    ///
+    /// # Errors
+    /// [`AdminError::Refused`] for the first topic that the broker refused (the others may exist),
+    /// [`AdminError::NotVisible`] when they were created and did not show up within `default.api.timeout.ms`.
+    pub async fn create_topics(&self, topics: impl IntoIterator<Item = NewTopic>) -> Result<(), AdminError> {
+        let topics: Vec<CreatableTopic> = topics
+            .into_iter()
+            .map(|topic| CreatableTopic {
+                name: topic.name,
+                partitions: topic.partitions,
+                replication_factor: topic.replication_factor,
+                configs: topic.configs,
+            })
+            .collect();
+        self.run(|work| async move {
+            let timeout_ms = work.timeout_ms();
+            let request = CreateTopicsRequest { topics, timeout_ms, validate_only: false };
+            let answer = work
+                .at_controller(|connection, timeout| {
+                    let answer = connection.submit(&request, timeout);
+                    async move {
+                        let answer = answer.await?;
+                        let stale = answer.topics.iter().any(|topic| topic.error == ErrorCode::NOT_CONTROLLER);
+                        Ok((answer, stale))
+                    }
+                })
+                .await?;
+            let mut created = Vec::with_capacity(answer.topics.len());
+            for topic in answer.topics {
+                check("creation", format!("topic {:?}", topic.name), topic.error, topic.error_message)?;
+                created.push((topic.name, topic.id));
+            }
+            for (name, id) in created {
+                work.until_visible(&name, id).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes topics by name. Metadata may show them for a moment longer.
+    ///
+    /// # Errors
+    /// [`AdminError::Refused`] for the first topic that the broker refused; the others may be deleted.
+    pub async fn delete_topics(&self, names: impl IntoIterator<Item = impl Into<Arc<str>>>) -> Result<(), AdminError> {
+        let names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
+        self.run(|work| async move {
+            let request = DeleteTopicsRequest { names, timeout_ms: work.timeout_ms() };
+            let answer = work
+                .at_controller(|connection, timeout| {
+                    let answer = connection.submit(&request, timeout);
+                    async move {
+                        let answer = answer.await?;
+                        let stale = answer.topics.iter().any(|topic| topic.1 == ErrorCode::NOT_CONTROLLER);
+                        Ok((answer, stale))
+                    }
+                })
+                .await?;
+            for (name, code, message) in answer.topics {
+                check("deletion", format!("topic {name:?}"), code, message)?;
+            }
+            work.cluster.request_refresh("topics were deleted");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Looks topics up, in the order of `names`.
+    ///
+    /// # Errors
+    /// [`AdminError::Metadata`] for the first topic that does not exist, or may not be described.
+    pub async fn describe_topics(
+        &self,
+        names: impl IntoIterator<Item = impl Into<Arc<str>>>,
+    ) -> Result<Vec<TopicDescription>, AdminError> {
+        let names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
+        self.run(|work| async move {
+            let mut found = Vec::with_capacity(names.len());
+            for name in names {
+                found.push(describe(&*work.cluster.look_up(&name, work.limit()).await?));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The settings of a topic.
+    ///
+    /// # Errors
+    /// [`AdminError::Refused`] when the topic does not exist or DESCRIBE_CONFIGS is not allowed.
+    pub async fn describe_topic_config(&self, topic: impl Into<Arc<str>>) -> Result<Vec<ConfigValue>, AdminError> {
+        let topic = topic.into();
+        self.run(|work| async move {
+            let connection = work.cluster.any_broker().await?;
+            work.configs(connection, ConfigResource::Topic(topic)).await
+        })
+        .await
+    }
+
+    /// The settings of a broker, asked at that broker.
+    ///
+    /// # Errors
+    /// [`AdminError::Refused`] when DESCRIBE_CONFIGS is not allowed, [`AdminError::Call`] when the broker does not answer.
+    pub async fn describe_broker_config(&self, broker: BrokerId) -> Result<Vec<ConfigValue>, AdminError> {
+        self.run(move |work| async move {
+            let connection = work.cluster.broker(broker, Lane::Control).await?;
+            work.configs(connection, ConfigResource::Broker(broker)).await
+        })
+        .await
+    }
+
+    /// Runs `work` on the I/O thread, so that its timers and sockets need nothing of the caller's runtime.
+    async fn run<T, F>(&self, work: impl FnOnce(Work) -> F) -> Result<T, AdminError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, AdminError>> + Send + 'static,
+    {
+        let task = work(Work { cluster: self.cluster.clone() });
+        let closed = || Err(CallError::new(CallErrorKind::Closed).into());
+        self.cluster.thread().run(task).await.unwrap_or_else(closed)
+    }
+}
+
+/// One operation, on the I/O thread.
+struct Work {
+    cluster: Cluster,
+}
+
+impl Work {
+    fn limit(&self) -> Duration {
+        self.cluster.config().default_api_timeout
+    }
+
+    /// What the broker is told about our patience.
+    fn timeout_ms(&self) -> i32 {
+        i32::try_from(self.cluster.config().request_timeout.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// Asks the controller, or whoever the metadata names for it: KRaft brokers forward. `ask` also says whether the
+    /// answer means that the controller is another one by now; then, and when nothing was sent, it is asked again.
+    async fn at_controller<T, F>(&self, ask: impl Fn(&Connection, Duration) -> F) -> Result<T, AdminError>
+    where
+        F: Future<Output = Result<(T, bool), CallError>>,
+    {
+        let deadline = self.cluster.thread().now() + self.limit();
+        let timeout = self.cluster.config().request_timeout;
+        let mut attempt = 0;
+        loop {
+            let controller = self.cluster.view().controller;
+            let connection = match controller {
+                Some(id) => self.cluster.broker(id, Lane::Control).await,
+                None => self.cluster.any_broker().await,
+            };
+            let outcome = match connection {
+                Ok(connection) => ask(&connection, timeout).await,
+                Err(error) => Err(error),
+            };
+            attempt += 1;
+            let pause = self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next());
+            let again = self.cluster.thread().now() + pause < deadline;
+            match outcome {
+                Ok((_, true)) if again => {}
+                Err(error) if again && error.is_retryable() && !error.may_have_been_applied() => {}
+                outcome => return Ok(outcome?.0),
+            }
+            tokio::time::sleep(pause).await;
+            let _ = self.cluster.refresh_and_wait("the controller moved", deadline).await;
+        }
+    }
+
+    /// Waits until the metadata shows the topic just created, and not one of the same name that was there before.
+    async fn until_visible(&self, name: &Arc<str>, id: TopicId) -> Result<(), AdminError> {
+        let deadline = self.cluster.thread().now() + self.limit();
+        let mut attempt = 0;
+        loop {
+            let left = deadline.saturating_duration_since(self.cluster.thread().now());
+            let topic = self.cluster.topic(name, left).await.map_err(AdminError::NotVisible)?;
+            if topic.id == id || !id.is_some() || !topic.id.is_some() {
+                return Ok(());
+            }
+            attempt += 1;
+            tokio::time::sleep(self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next()))
+                .await;
+            self.cluster.refresh_and_wait("a topic was created", deadline).await?;
+        }
+    }
+
+    async fn configs(&self, connection: Connection, of: ConfigResource) -> Result<Vec<ConfigValue>, AdminError> {
+        /// DescribeConfigs' source for what nobody has set.
+        const DEFAULT: i8 = 5;
+        let what = match &of {
+            ConfigResource::Topic(name) => format!("topic {name:?}"),
+            ConfigResource::Broker(id) => format!("broker {id}"),
+        };
+        let request = DescribeConfigsRequest { resources: vec![(of, None)] };
+        let answer = connection.submit(&request, self.cluster.config().request_timeout).await?;
+        let DescribeConfigsResponse { results, .. } = answer;
+        let mut values = Vec::new();
+        for result in results {
+            check("description", what.clone(), result.error, result.error_message)?;
+            values.extend(result.configs.into_iter().map(|entry| ConfigValue {
+                name: entry.name,
+                value: entry.value,
+                is_default: entry.source == DEFAULT,
+            }));
+        }
+        Ok(values)
+    }
+}
+
+fn check(operation: &'static str, what: String, code: ErrorCode, message: Option<String>) -> Result<(), AdminError> {
+    match code.err() {
+        None => Ok(()),
+        Some(code) => Err(AdminError::Refused { operation, what, code, message }),
+    }
+}
+
+fn describe(topic: &TopicView) -> TopicDescription {
+    TopicDescription {
+        name: topic.name.clone(),
+        id: Some(topic.id).filter(TopicId::is_some),
+        internal: topic.internal,
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| PartitionDescription {
+                leader: partition.leader,
+                leader_epoch: partition.leader_epoch,
+                replicas: partition.replicas.clone(),
+                isr: partition.isr.clone(),
+            })
+            .collect(),
+    }
+}

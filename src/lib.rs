@@ -14,3 +14,14 @@ mod io;
 mod metrics;
 mod producer;
 mod record;
+mod sync;
+
+pub use admin::{Admin, ConfigValue, NewTopic, PartitionDescription, TopicDescription};
+pub use client::{Client, ClientBuilder};
+pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, StopReason, Summary};
+pub use error::{
+    AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, HandlerFailure,
+    MetadataError,
+};
+pub use metrics::Metrics;

@@ -333,7 +333,8 @@ async fn watch_idle(
     while running.upgrade().is_some() {
         tokio::time::sleep((idle / LOOKS).max(Duration::from_millis(1))).await;
         let now = (stats.activity.get(), stats.records.get());
-        let busy = stats.in_handlers.get() > 0 || stats.buffered_bytes.load(std::sync::atomic::Ordering::Relaxed) > 0;
+        // A chunk counts as buffered until the handler of its last record is done.
+        let busy = stats.buffered_bytes.load(std::sync::atomic::Ordering::Relaxed) > 0;
         quiet = if now == seen && now.0 > 0 && !busy { quiet + 1 } else { 0 };
         seen = now;
         if quiet >= LOOKS {

@@ -37,7 +37,8 @@ impl Delivery {
 
     /// Bytes of key and value.
     pub(crate) fn payload_len(&self) -> u64 {
-        let len = |range: &Option<std::ops::Range<u32>>| range.as_ref().map_or(0, |range| u64::from(range.end - range.start));
+        let len =
+            |range: &Option<std::ops::Range<u32>>| range.as_ref().map_or(0, |range| u64::from(range.end - range.start));
         len(&self.record.key) + len(&self.record.value)
     }
 
@@ -87,9 +88,16 @@ impl Delivery {
         Some(self.section.bytes.slice(range.start as usize..range.end as usize))
     }
 
-    /// Its headers in their order: name, and value or none for null.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+    /// Its headers in their order: name, and value or none for null. Names are UTF-8 by convention, which no broker
+    /// checks.
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.record.headers(&self.section.bytes)
+    }
+
+    /// The value of the last header called `name`; empty for null.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let named = self.headers().filter(|(found, _)| *found == name.as_bytes());
+        named.last().map(|(_, value)| value.unwrap_or_default())
     }
 
     /// Which attempt this is, from 1: more than 1 only with `handler.retries`.

@@ -78,9 +78,10 @@ impl<F> Lane<F> {
 
     /// Appends `item` if it belongs to an assignment that counts.
     pub(super) fn push(&mut self, epoch: AssignmentEpoch, item: Item) {
+        let current = self.assigned.epoch == epoch && !self.is_revoked();
         match &mut self.next {
             Some((assigned, source)) if assigned.epoch == epoch => source.push(item),
-            _ if self.assigned.epoch == epoch && !self.is_revoked() => self.source.push(item),
+            _ if current => self.source.push(item),
             _ => {}
         }
     }
@@ -118,7 +119,11 @@ impl<F> Lane<F> {
     }
 
     /// Gives `delivery` to the handler. A panic of the handler itself counts as its failure.
-    pub(super) fn call<H: FnMut(Delivery) -> F>(&mut self, handler: &mut H, delivery: Delivery) -> Option<HandlerFailure> {
+    pub(super) fn call<H: FnMut(Delivery) -> F>(
+        &mut self,
+        handler: &mut H,
+        delivery: Delivery,
+    ) -> Option<HandlerFailure> {
         match catch_unwind(AssertUnwindSafe(|| handler(delivery))) {
             Ok(future) => {
                 self.slot.as_mut().set(Some(future));

@@ -189,7 +189,9 @@ where
             Message::Expired => {
                 // What is still with its handler is given up: it is not committed, and its completion has no effect.
                 if matches!(self.progress.phase, Phase::Stopping(_)) {
-                    tracing::warn!("handlers are still at work at the end of the shutdown timeout; their records stay uncommitted");
+                    tracing::warn!(
+                        "handlers are still at work at the end of the shutdown timeout; their records stay uncommitted"
+                    );
                     self.finish();
                 }
             }
@@ -383,7 +385,8 @@ where
     fn answer_revocations(&mut self) {
         let lanes = &self.progress.lanes;
         let busy = |epoch: AssignmentEpoch| lanes.iter().any(|lane| lane.is_busy() && lane.assigned.epoch <= epoch);
-        let (waiting, done) = std::mem::take(&mut self.progress.revoking).into_iter().partition(|(epoch, _)| busy(*epoch));
+        let (waiting, done) =
+            std::mem::take(&mut self.progress.revoking).into_iter().partition(|(epoch, _)| busy(*epoch));
         self.progress.revoking = waiting;
         for (_, done) in done {
             let _ = done.send(());

@@ -1,1 +1,195 @@
-//! (being written)
+//! From a host and a port to a connection that has shaken hands.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use super::connection::{BrokerAddress, Connection, Established};
+use super::thread::IoThread;
+use crate::config::ClientConfig;
+use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure};
+use crate::metrics::Counters;
+use crate::types::BrokerId;
+use crate::wire::frame::FrameDecoder;
+use crate::wire::requests::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use crate::wire::{ApiVersions, Request, encode_request, split_response_header};
+
+/// The largest answer before the other side has shown that it is a broker we trust.
+const HANDSHAKE_LIMIT: usize = 64 * 1024;
+/// When the kernel starts to ask whether an idle peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The broker's id; -1 for a bootstrap address.
+    pub(super) broker: BrokerId,
+    pub(super) host: Arc<str>,
+    pub(super) port: u16,
+}
+
+/// What every connection of a client shares.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) thread: IoThread,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Connector {
+    /// Connects to the first of the target's addresses that answers the handshake within `limit` each.
+    pub(super) async fn connect(&self, target: &Target, limit: Duration) -> Result<Connection, CallError> {
+        let name = format!("{}:{}", target.host, target.port);
+        let addresses = match timeout(limit, lookup_host((&*target.host, target.port))).await {
+            Ok(Ok(addresses)) => addresses.collect(),
+            Ok(Err(error)) => return Err(self.failed(target, vec![lookup_failure(name, error)])),
+            Err(_) => {
+                let cause = ConnectCause::Lookup(format!("no answer within {limit:?}"));
+                return Err(self.failed(target, vec![ConnectFailure { address: name, cause }]));
+            }
+        };
+        let mut addresses: Vec<SocketAddr> = addresses;
+        addresses.dedup();
+        let mut failures = Vec::new();
+        for socket in addresses {
+            let address = BrokerAddress { host: target.host.clone(), port: target.port, socket };
+            match self.establish(socket, limit).await {
+                Ok(established) => {
+                    debug!(broker = target.broker, %address, "connected");
+                    return Ok(Connection::start(
+                        target.broker,
+                        address,
+                        established,
+                        &self.config,
+                        &self.thread,
+                        &self.counters,
+                    ));
+                }
+                Err(cause) => {
+                    debug!(broker = target.broker, %address, %cause, "cannot connect");
+                    self.counters.connect_failures.add(1);
+                    failures.push(ConnectFailure { address: address.to_string(), cause });
+                }
+            }
+        }
+        if failures.is_empty() {
+            let cause = ConnectCause::Lookup("the name has no address".to_owned());
+            failures.push(ConnectFailure { address: name, cause });
+        }
+        Err(self.failed(target, failures))
+    }
+
+    fn failed(&self, target: &Target, failures: Vec<ConnectFailure>) -> CallError {
+        CallError::new(CallErrorKind::Connect(failures)).at(target.broker, format!("{}:{}", target.host, target.port))
+    }
+
+    async fn establish(&self, address: SocketAddr, limit: Duration) -> Result<Established, ConnectCause> {
+        let attempt = async {
+            match self.shake_hands(address, ApiVersionsRequest::VERSIONS.1).await {
+                // Brokers before KIP-511 close the connection when they do not know the version: ask in the oldest.
+                Err(ConnectCause::ClosedInHandshake) => self.shake_hands(address, 0).await,
+                outcome => outcome,
+            }
+        };
+        timeout(limit, attempt).await.unwrap_or(Err(ConnectCause::TimedOut(limit)))
+    }
+
+    /// Connects and asks which versions the broker speaks (KIP-35, KIP-511). Nothing of an earlier connection is
+    /// believed: the broker may have been upgraded or downgraded since.
+    async fn shake_hands(&self, address: SocketAddr, version: i16) -> Result<Established, ConnectCause> {
+        let stream = self.open(address).await.map_err(|error| ConnectCause::Io(error.kind(), error.to_string()))?;
+        let mut greeting =
+            Greeting { stream, decoder: FrameDecoder::new(HANDSHAKE_LIMIT), client_id: &self.config.client_id };
+        let mut answer = greeting.ask_versions(version, 0).await?;
+        let mut next_correlation = 1;
+        if let Some(older) = answer.retry_version() {
+            info!(%address, older, "the broker does not know ApiVersions v{version}");
+            answer = greeting.ask_versions(older, 1).await?;
+            next_correlation = 2;
+        }
+        if let Some(code) = answer.error.err() {
+            return Err(ConnectCause::Broker(code));
+        }
+        let mut decoder = greeting.decoder;
+        decoder.set_limit(self.config.max_response_bytes);
+        let versions = ApiVersions::new(&answer);
+        Ok(Established { stream: greeting.stream, decoder, versions, next_correlation })
+    }
+
+    async fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Requests are whole when they are written: waiting for more would only delay them.
+        socket.set_nodelay(true)?;
+        if let Some(bytes) = self.config.send_buffer {
+            SockRef::from(&socket).set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.config.receive_buffer {
+            SockRef::from(&socket).set_recv_buffer_size(bytes)?;
+        }
+        SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        socket.connect(address).await
+    }
+}
+
+/// A socket before it is a connection: one question at a time.
+struct Greeting<'a> {
+    stream: TcpStream,
+    decoder: FrameDecoder,
+    client_id: &'a str,
+}
+
+impl Greeting<'_> {
+    async fn ask_versions(&mut self, version: i16, correlation: i32) -> Result<ApiVersionsResponse, ConnectCause> {
+        let request = ApiVersionsRequest {
+            client_software_name: env!("CARGO_PKG_NAME"),
+            client_software_version: env!("CARGO_PKG_VERSION"),
+        };
+        self.ask(&request, version, correlation).await
+    }
+
+    async fn ask<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+        correlation: i32,
+    ) -> Result<R::Response, ConnectCause> {
+        let parts = encode_request(request, version, correlation, self.client_id).map_err(ConnectCause::Wire)?;
+        for part in parts {
+            self.stream.write_all(&part).await.map_err(broken)?;
+        }
+        let frame = loop {
+            if let Some(frame) = self.decoder.next().map_err(ConnectCause::Frame)? {
+                break frame;
+            }
+            if self.stream.read_buf(self.decoder.buffer()).await.map_err(broken)? == 0 {
+                return Err(ConnectCause::ClosedInHandshake);
+            }
+        };
+        let (got, body) = split_response_header(R::KEY, version, frame).map_err(ConnectCause::Wire)?;
+        if got != correlation {
+            return Err(ConnectCause::Correlation { got, due: correlation });
+        }
+        R::decode(version, body).map_err(ConnectCause::Wire)
+    }
+}
+
+/// A broken connection during the handshake: a reset is how many servers say that they do not like what they read.
+fn broken(error: io::Error) -> ConnectCause {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+            ConnectCause::ClosedInHandshake
+        }
+        kind => ConnectCause::Io(kind, error.to_string()),
+    }
+}
+
+fn lookup_failure(address: String, error: io::Error) -> ConnectFailure {
+    ConnectFailure { address, cause: ConnectCause::Lookup(error.to_string()) }
+}

@@ -12,7 +12,7 @@ use super::cluster::{Cluster, Lane};
 use super::inbox::{Assigned, Inbox, Lease, Message, Releases, Stats};
 use super::offsets::{self, EARLIEST, LATEST};
 use crate::config::{ConsumerConfig, OutOfRange};
-use crate::core::consume::fetch::{Answer, Fetches, FetchConfig, FetchId, Outcome, Place, Plan};
+use crate::core::consume::fetch::{Answer, FetchConfig, FetchId, Fetches, Outcome, Place, Plan};
 use crate::core::consume::watermark::AssignmentEpoch;
 use crate::core::metadata::ClusterView;
 use crate::core::verdict::fetch::{SessionVerdict, session};
@@ -80,8 +80,7 @@ pub(crate) async fn run(context: FetchContext, mut commands: mpsc::UnboundedRece
     let lane = context.cluster.own_lane();
     let (context, assigned, plans) = (Arc::new(context), HashMap::new(), HashMap::new());
     let mut views = context.cluster.watch();
-    let mut fetcher =
-        Fetcher { context, fetches, assigned, releases, events, plans, lane, leaderless_since: None };
+    let mut fetcher = Fetcher { context, fetches, assigned, releases, events, plans, lane, leaderless_since: None };
     loop {
         fetcher.transmit();
         let timeout = fetcher.timeout();
@@ -128,8 +127,8 @@ impl Fetcher {
             FetchCommand::Start(partitions) => {
                 let view = self.context.cluster.view();
                 for (assigned, position, last_epoch) in partitions {
-                    let place = place(&view, &assigned.partition)
-                        .unwrap_or(Place { topic_id: TopicId::NONE, leader: None });
+                    let place =
+                        place(&view, &assigned.partition).unwrap_or(Place { topic_id: TopicId::NONE, leader: None });
                     self.fetches.add(assigned.partition.clone(), assigned.epoch, place, position, last_epoch);
                     self.assigned.insert(assigned.partition.clone(), assigned);
                 }
@@ -226,7 +225,9 @@ impl Fetcher {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Fetched(id, broker, answer) => self.on_fetched(id, broker, answer),
-            Event::Range(partition, assignment, position, range) => self.on_range(partition, assignment, position, range),
+            Event::Range(partition, assignment, position, range) => {
+                self.on_range(partition, assignment, position, range)
+            }
         }
     }
 
@@ -336,7 +337,9 @@ impl Fetcher {
                 let isolation = context.config.isolation;
                 let first = offsets::list(&context.cluster, &asked, EARLIEST, isolation).await?;
                 let last = offsets::list(&context.cluster, &asked, LATEST, isolation).await?;
-                let offset = |found: HashMap<TopicPartition, (i64, i32)>| found.values().next().map_or(-1, |(offset, _)| *offset);
+                let offset = |found: HashMap<TopicPartition, (i64, i32)>| {
+                    found.values().next().map_or(-1, |(offset, _)| *offset)
+                };
                 Ok((offset(first), offset(last)))
             };
             let _ = events.send(Event::Range(partition, epoch, position, range.await));
@@ -389,7 +392,11 @@ fn answers(plan: &Plan, response: FetchResponse) -> Vec<Answer> {
             answers.push(Answer {
                 partition: TopicPartition { topic: name.clone(), partition: partition.partition },
                 error: partition.error,
-                end: if partition.last_stable_offset >= 0 { partition.last_stable_offset } else { partition.high_watermark },
+                end: if partition.last_stable_offset >= 0 {
+                    partition.last_stable_offset
+                } else {
+                    partition.high_watermark
+                },
                 diverging: partition.diverging,
                 leader: partition.current_leader,
                 aborted: partition.aborted,

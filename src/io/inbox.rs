@@ -183,7 +183,6 @@ impl Drop for Lease {
 pub(crate) struct Stats {
     pub(crate) records: Counter,
     pub(crate) bytes: Counter,
-    pub(crate) in_handlers: Counter,
     pub(crate) handler_retries: Counter,
     pub(crate) discarded: Counter,
     pub(crate) buffered_bytes: AtomicU64,

@@ -151,7 +151,8 @@ pub(crate) async fn list(
     let mut attempt = 0;
     loop {
         let mut why = String::from("no leader is known");
-        for (leader, asked) in by_leader(cluster, partitions.iter().filter(|partition| !found.contains_key(*partition))) {
+        for (leader, asked) in by_leader(cluster, partitions.iter().filter(|partition| !found.contains_key(*partition)))
+        {
             let request = list_request(&asked, timestamp, isolation);
             let answer = ask(cluster, leader, &request).await;
             let response = match answer {
@@ -166,7 +167,9 @@ pub(crate) async fn list(
                 for answer in answers {
                     let partition = TopicPartition { topic: topic.clone(), partition: answer.partition };
                     match verdict(answer.error) {
-                        FetchVerdict::Done => drop(found.insert(partition, (answer.offset.max(0), answer.leader_epoch))),
+                        FetchVerdict::Done => {
+                            found.insert(partition, (answer.offset.max(0), answer.leader_epoch));
+                        }
                         FetchVerdict::Refresh | FetchVerdict::Retry => why = answer.error.to_string(),
                         FetchVerdict::OutOfRange | FetchVerdict::Fatal => {
                             return Err(ConsumeError::Fetch { partition, code: answer.error });

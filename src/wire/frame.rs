@@ -66,7 +66,7 @@ impl FrameDecoder {
             _ => STEP,
         };
         // Reading goes on a little beyond one frame, but a buffer is not moved for a few bytes more.
-        if self.buffer.capacity() - have < room.min(STEP / 16).max(1) {
+        if self.buffer.capacity() - have < room.clamp(1, STEP / 16) {
             self.buffer.reserve(room.max(STEP / 4));
         }
         &mut self.buffer

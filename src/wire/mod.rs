@@ -11,6 +11,8 @@ pub mod frame;
 pub mod guard;
 pub mod reader;
 pub mod requests;
+#[cfg(test)]
+mod test_random;
 pub mod version;
 mod writer;
 

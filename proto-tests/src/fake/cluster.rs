@@ -6,7 +6,7 @@ use super::ledger::Ledger;
 use super::partition::Partition;
 use super::server::{self, Command};
 use super::sessions::Sessions;
-use super::state::{Broker, Settings, Shared, TopicConfig};
+use super::state::{Broker, Leaders, Settings, Shared, TopicConfig};
 use super::view::View;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -231,7 +231,7 @@ impl FakeCluster {
     pub fn freeze_metadata(&self, broker: i32, frozen: bool) {
         let mut state = self.inner.shared.lock();
         let now = frozen.then(|| {
-            let mut leaders = std::collections::BTreeMap::new();
+            let mut leaders = Leaders::new();
             for (name, topic) in &state.topics {
                 for (index, one) in (0..).zip(&topic.partitions) {
                     leaders.insert((name.clone(), index), (one.leader, one.leader_epoch));
@@ -380,10 +380,9 @@ impl FakeCluster {
     #[allow(clippy::expect_used, reason = "a test cannot go on without its broker")]
     fn listen(&self, broker: i32) {
         let (done, started) = mpsc::channel();
-        if self.inner.commands.send(Command::Start { broker, done }).is_ok() {
-            if let Ok(result) = started.recv() {
-                result.expect("a port on 127.0.0.1");
-            }
+        let sent = self.inner.commands.send(Command::Start { broker, done }).is_ok();
+        if let Some(result) = sent.then(|| started.recv().ok()).flatten() {
+            result.expect("a port on 127.0.0.1");
         }
     }
 

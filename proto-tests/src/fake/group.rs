@@ -426,10 +426,9 @@ impl Group {
     // --- looking things up ---
 
     fn admit(&self, member_id: &str, instance: Option<&str>, generation: i32) -> Result<(), i16> {
-        if let Some(holder) = instance.and_then(|instance| self.holder(instance)) {
-            if holder != member_id {
-                return Err(code::FENCED_INSTANCE_ID);
-            }
+        let holder = instance.and_then(|instance| self.holder(instance));
+        if holder.is_some_and(|holder| holder != member_id) {
+            return Err(code::FENCED_INSTANCE_ID);
         }
         if !self.members.contains_key(member_id) {
             return Err(code::UNKNOWN_MEMBER_ID);

@@ -56,13 +56,16 @@ pub(crate) struct Settings {
     pub(crate) max_versions: BTreeMap<i16, i16>,
 }
 
+/// Leader and leader epoch of each partition.
+pub(crate) type Leaders = BTreeMap<(String, i32), (Option<i32>, i32)>;
+
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) alive: bool,
     pub(crate) address: SocketAddr,
     pub(crate) connections: usize,
     /// Leader and epoch of each partition as this broker tells them, when it is to tell an old state.
-    pub(crate) frozen: Option<BTreeMap<(String, i32), (Option<i32>, i32)>>,
+    pub(crate) frozen: Option<Leaders>,
     pub(crate) sessions: Sessions,
 }
 

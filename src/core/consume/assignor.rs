@@ -64,9 +64,8 @@ mod tests {
     }
 
     fn show(assignment: &[Vec<TopicPartition>]) -> Vec<String> {
-        let line = |partitions: &Vec<TopicPartition>| {
-            partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-        };
+        let line =
+            |partitions: &Vec<TopicPartition>| partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         assignment.iter().map(line).collect()
     }
 
@@ -79,7 +78,8 @@ mod tests {
 
     #[test]
     fn static_members_come_first_by_their_instance_id() {
-        let members = [member("a-dynamic", None, &["t"]), member("z", Some("i2"), &["t"]), member("y", Some("i1"), &["t"])];
+        let members =
+            [member("a-dynamic", None, &["t"]), member("z", Some("i2"), &["t"]), member("y", Some("i1"), &["t"])];
         assert_eq!(show(&range(&members, &counts(&[("t", 4)]))), ["t-3", "t-2", "t-0 t-1"]);
     }
 

@@ -166,7 +166,8 @@ impl Watermark {
     }
 
     /// How many records are with their handlers.
-    pub(crate) fn in_handlers(&self) -> usize {
+    #[cfg(test)]
+    fn in_handlers(&self) -> usize {
         self.open.iter().filter(|open| !open.done).count()
     }
 }
@@ -280,7 +281,10 @@ mod tests {
                     }
                     _ if !handlers.is_empty() => {
                         let record = handlers.swap_remove(random.below(handlers.len() as u64) as usize);
-                        model.iter_mut().filter(|(offset, _)| *offset == record.offset).for_each(|(_, done)| *done = true);
+                        model
+                            .iter_mut()
+                            .filter(|(offset, _)| *offset == record.offset)
+                            .for_each(|(_, done)| *done = true);
                         assert_eq!(mark.complete(record), Completion::Counted);
                     }
                     _ => {}

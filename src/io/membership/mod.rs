@@ -169,7 +169,8 @@ impl Membership {
 
     fn timeout(&self) -> Option<Instant> {
         let group = self.group.as_ref().and_then(Group::poll_timeout);
-        let commit = (self.committer.is_some() && !self.committing && !self.assigned.is_empty()).then_some(self.next_commit);
+        let commit =
+            (self.committer.is_some() && !self.committing && !self.assigned.is_empty()).then_some(self.next_commit);
         [group, commit, self.deadline].into_iter().flatten().min()
     }
 
@@ -192,7 +193,8 @@ impl Membership {
         let view = self.context.cluster.view();
         let Some(group) = &mut self.group else { return };
         let Some(topics) = group.watched_topics() else { return };
-        let counts = topics.iter().filter_map(|topic| Some((topic.clone(), requests::count(view.topic(topic)?)))).collect();
+        let counts =
+            topics.iter().filter_map(|topic| Some((topic.clone(), requests::count(view.topic(topic)?)))).collect();
         group.on_counts_seen(now, &counts);
     }
 
@@ -235,7 +237,11 @@ impl Membership {
             Err(failure) => {
                 self.failed_commits += 1;
                 if self.failed_commits >= WARN_AFTER {
-                    tracing::warn!(attempts = self.failed_commits, reason = failure.reason, "handled offsets cannot be committed; still trying");
+                    tracing::warn!(
+                        attempts = self.failed_commits,
+                        reason = failure.reason,
+                        "handled offsets cannot be committed; still trying"
+                    );
                 }
                 self.on_commit_failure(generation, &failure);
                 if failure.hopeless {
@@ -303,7 +309,10 @@ impl Membership {
         let (tell, done) = oneshot::channel();
         self.context.inbox.push(Message::Revoke(epoch, tell));
         if lost {
-            tracing::warn!(group = self.context.group.as_deref(), "partitions lost: what was handled and not committed will be handled again");
+            tracing::warn!(
+                group = self.context.group.as_deref(),
+                "partitions lost: what was handled and not committed will be handled again"
+            );
             self.close_assignment();
             return self.on_given_back(epoch);
         }

@@ -1,8 +1,7 @@
 //! The group's actions as requests to the coordinator, and the answers as events.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Event, Membership};
 use crate::core::consume::assignor::RANGE;
@@ -11,7 +10,7 @@ use crate::core::consume::protocol::PROTOCOL_TYPE;
 use crate::core::metadata::TopicView;
 use crate::error::CallError;
 use crate::io::cluster::{Cluster, Lane};
-use crate::sync::lock;
+use crate::io::connection::Throttled;
 use crate::wire::Request;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use crate::wire::requests::heartbeat::HeartbeatRequest;
@@ -77,7 +76,9 @@ impl Membership {
                     let mut counts = std::collections::BTreeMap::new();
                     for topic in topics {
                         match cluster.topic(&topic, MISSING_TOPIC).await {
-                            Ok(view) => drop(counts.insert(topic, count(&view))),
+                            Ok(view) => {
+                                counts.insert(topic, count(&view));
+                            }
                             Err(error) => tracing::warn!(%group, %error, "the group is assigned without a topic"),
                         }
                     }
@@ -114,7 +115,7 @@ impl Membership {
         event: impl FnOnce(RequestId, R::Response) -> Event + Send + 'static,
     ) where
         R: Request + Send + Sync + 'static,
-        R::Response: Send + 'static,
+        R::Response: Throttled + Send + 'static,
     {
         let Some(group) = self.context.group.clone() else { return };
         let (cluster, lane, events) = (self.context.cluster.clone(), self.lane(), self.events.clone());
@@ -141,7 +142,7 @@ async fn call<R>(
 ) -> Result<R::Response, CallError>
 where
     R: Request,
-    R::Response: Send + 'static,
+    R::Response: Throttled + Send + 'static,
 {
     cluster.coordinator_on(CoordinatorType::Group, group, lane).await?.submit(request, timeout).await
 }
@@ -159,7 +160,11 @@ fn joined(answer: JoinGroupResponse) -> Joined {
         leader: answer.leader,
         member_id: answer.member_id,
         skip_assignment: answer.skip_assignment,
-        members: answer.members.into_iter().map(|member| (member.member_id, member.instance_id, member.metadata)).collect(),
+        members: answer
+            .members
+            .into_iter()
+            .map(|member| (member.member_id, member.instance_id, member.metadata))
+            .collect(),
     }
 }
 

@@ -87,7 +87,13 @@ mod tests {
     #[test]
     fn numbers_come_back() {
         for shift in 0..64 {
-            for value in [1i64 << shift, -(1i64 << shift), (1i64 << shift) - 1, i64::MAX >> shift, i64::MIN >> shift] {
+            for value in [
+                1i64 << shift,
+                (1i64 << shift).wrapping_neg(),
+                (1i64 << shift).wrapping_sub(1),
+                i64::MAX >> shift,
+                i64::MIN >> shift,
+            ] {
                 let mut bytes = [0; 16];
                 let end = put(&mut bytes, 0, zigzag_64(value));
                 assert_eq!(end, len(zigzag_64(value)), "{value}");

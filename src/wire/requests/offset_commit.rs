@@ -42,6 +42,7 @@ pub struct OffsetCommitResponse {
     /// For how long the broker holds back this client, in milliseconds.
     pub throttle_ms: i32,
     /// By topic: partition and error.
+    #[allow(clippy::type_complexity, reason = "topics and their partitions, as in the other responses")]
     pub topics: Vec<(Arc<str>, Vec<(i32, ErrorCode)>)>,
 }
 

@@ -209,7 +209,8 @@ impl Fetches {
                 continue;
             }
             // An answer of an older leader epoch must not undo what a newer one has told.
-            let newer = |(_, epoch): (BrokerId, i32)| partition.place.leader.is_none_or(|(_, old)| epoch >= old || epoch < 0);
+            let newer =
+                |(_, epoch): (BrokerId, i32)| partition.place.leader.is_none_or(|(_, old)| epoch >= old || epoch < 0);
             if new.leader.is_none_or(newer) {
                 partition.place.leader = new.leader;
             }
@@ -402,7 +403,12 @@ impl Fetches {
             }
             Ok(_) => {
                 partition.state = State::Stopped;
-                outcomes.push(Outcome::Malformed(name, assignment, position, "the batches end below the offset asked for"));
+                outcomes.push(Outcome::Malformed(
+                    name,
+                    assignment,
+                    position,
+                    "the batches end below the offset asked for",
+                ));
             }
             Err(why) => {
                 partition.state = State::Stopped;

@@ -194,11 +194,6 @@ impl Group {
         matches!(self.state, State::Stable { .. } | State::Revoking { lost: false, .. }).then(|| self.identity())
     }
 
-    /// Whether the coordinator is known; requests of the driver's own need it too.
-    pub(crate) fn coordinator_known(&self) -> bool {
-        self.coordinator == Coordinator::Known
-    }
-
     /// The topics whose partition counts decide about the assignment, when this member computes it.
     pub(crate) fn watched_topics(&self) -> Option<&BTreeSet<Arc<str>>> {
         (self.leads && matches!(self.state, State::Stable { .. })).then_some(&self.group_topics)
@@ -375,7 +370,11 @@ impl Group {
             return;
         }
         self.waiting = None; // a heartbeat of the old generation may still be out
-        if self.leaving { self.part() } else { self.state = State::Joining }
+        if self.leaving {
+            self.part()
+        } else {
+            self.state = State::Joining
+        }
         self.advance(now);
     }
 
