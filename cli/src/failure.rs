@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn one_line_keeps_what_matters() {
-        let text = "error: the following required arguments were not provided:\n  --topic <TOPIC>\n\nUsage: indelible x\n";
+        let text =
+            "error: the following required arguments were not provided:\n  --topic <TOPIC>\n\nUsage: indelible x\n";
         assert_eq!(
             one_line(text),
             "the following required arguments were not provided: --topic <TOPIC>; see indelible --help"

@@ -35,7 +35,9 @@ pub(super) fn start(cluster: FakeCluster, told: Arc<Told>, records: u64, clock: 
             let [sent, delivered, handled] =
                 [&told.sent, &told.delivered, &told.handled].map(|count| thousands(count.load(Ordering::Relaxed)));
             let at = clock.elapsed().as_secs_f64();
-            diary.send(format!("{at:5.1} s  {what}; so far {sent} sent, {delivered} delivered, {handled} handled")).is_ok()
+            diary
+                .send(format!("{at:5.1} s  {what}; so far {sent} sent, {delivered} delivered, {handled} handled"))
+                .is_ok()
         };
         for (turn, broker) in (1..).zip(cluster.brokers()) {
             // A quarter, a half, three quarters.
