@@ -10,7 +10,7 @@ use std::fmt;
 
 pub use client::*;
 pub use consumer::*;
-#[allow(unused_imports, reason = "filled by the producer's author")]
+#[allow(unused_imports, unreachable_pub, reason = "filled by the producer's author")]
 pub use producer::*;
 
 #[allow(unused_imports, reason = "for the tables of the producer and the consumer")]

@@ -296,9 +296,8 @@ mod tests {
     fn strange_partition_indexes_are_left_out() {
         let mut strange = answer(1, &[(1, 1), (1, 1)]);
         strange.topics[0].partitions[1].partition = i32::MAX;
-        strange.topics[0]
-            .partitions
-            .push(MetadataPartition { partition: -7, ..strange.topics[0].partitions[0].clone() });
+        let negative = MetadataPartition { partition: -7, ..strange.topics[0].partitions[0].clone() };
+        strange.topics[0].partitions.push(negative);
         let view = ClusterView::default().merge(&strange).unwrap();
         assert_eq!(view.topic("t").unwrap().partitions.len(), 1);
     }

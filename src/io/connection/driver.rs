@@ -108,6 +108,10 @@ impl Driver {
         if let Err(end) = self.read(cx, now) {
             return Poll::Ready(end);
         }
+        // The last answer may just have come, and nobody is left to ask for more.
+        if self.is_quiet() && lock(&self.shared.queue).is_drained() {
+            return Poll::Ready(CallErrorKind::Closed.into());
+        }
         loop {
             let due = self.next_due(now);
             if due <= now {
@@ -135,12 +139,8 @@ impl Driver {
     /// Moves what is queued to the socket's side, unless the broker wants silence.
     fn take_queued(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<End> {
         let mut queue = lock(&self.shared.queue);
-        match queue.closing {
-            Closing::Now => return Some(CallErrorKind::Closed.into()),
-            Closing::Drain if queue.requests.is_empty() && self.is_quiet() => {
-                return Some(CallErrorKind::Closed.into());
-            }
-            _ => {}
+        if queue.closing == Closing::Now {
+            return Some(CallErrorKind::Closed.into());
         }
         if !queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             queue.waker = Some(cx.waker().clone());

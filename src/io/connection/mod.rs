@@ -4,6 +4,8 @@
 //! is submitted; the driver writes what is queued in vectored writes, without a copy.
 
 mod driver;
+#[cfg(test)]
+mod tests;
 mod throttle;
 
 use std::collections::VecDeque;
@@ -76,6 +78,13 @@ struct Queue {
     closing: Closing,
     /// Why the connection has ended.
     ended: Option<CallErrorKind>,
+}
+
+impl Queue {
+    /// Whether nobody holds the connection any more, and nothing waits to be sent.
+    fn is_drained(&self) -> bool {
+        self.closing == Closing::Drain && self.requests.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -261,6 +270,12 @@ impl Connection {
             Ok(version) => shared.submit(request, version, timeout, Waiter::Written(give)),
         }
         Answer(take)
+    }
+
+    /// What two clones of one connection share.
+    #[cfg(test)]
+    pub(crate) fn handle_for_tests(&self) -> Arc<impl Sized + use<>> {
+        self.handle.clone()
     }
 
     /// Ends the connection. What is in flight resolves to [`CallErrorKind::Closed`].

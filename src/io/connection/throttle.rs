@@ -9,7 +9,7 @@ use crate::wire::requests::*;
 pub(crate) const MAX_THROTTLE: Duration = Duration::from_secs(60);
 
 /// An answer that may ask for silence.
-pub trait Throttled {
+pub(crate) trait Throttled {
     /// `throttle_time_ms` as it came.
     fn throttle_ms(&self) -> i32;
 
