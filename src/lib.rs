@@ -18,8 +18,12 @@ mod sync;
 
 pub use admin::{Admin, ConfigValue, NewTopic, PartitionDescription, TopicDescription};
 pub use client::{Client, ClientBuilder};
-pub use config::{ClientConfig, ConfigError, DnsLookup, MetadataRecovery};
-pub use error::{AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, MetadataError};
+pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, StopReason, Summary};
+pub use error::{
+    AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, HandlerFailure,
+    MetadataError,
+};
 pub use metrics::Metrics;
 pub use config::ProducerConfig;
 pub use core::produce::batch::Place;

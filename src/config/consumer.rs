@@ -1,1 +1,240 @@
-//! (being written)
+//! Settings of a consumer.
+
+use std::time::Duration;
+
+use super::{ConfigError, MAX_MILLIS, Raw, Setting, Settings};
+use crate::types::IsolationLevel;
+
+/// How a consumer fetches, handles and commits. The defaults are the Java client's (4.1) unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumerConfig {
+    /// `group.instance.id`: makes this a static member (KIP-345), whose restart within the session timeout moves no
+    /// partition. Default none. Two running members of the same id fence each other.
+    pub group_instance_id: Option<String>,
+    /// `session.timeout.ms`: without a heartbeat for so long the member is removed. Default 45 s. Less gives a dead
+    /// member's partitions away earlier; more rides out longer pauses of the network.
+    pub session_timeout: Duration,
+    /// `heartbeat.interval.ms`: how often the member tells that it lives, and hears of a rebalance. Default 3 s; at most a
+    /// third of the session timeout.
+    pub heartbeat_interval: Duration,
+    /// `max.poll.interval.ms`: how long a rebalance waits for this member to finish the records in its handlers. Default
+    /// 5 min. Unlike Java's, a slow handler alone never costs the membership: heartbeats go on meanwhile.
+    pub rebalance_timeout: Duration,
+    /// `fetch.min.bytes`: the broker waits until it has so many. Default 1. More saves requests and delays records.
+    pub fetch_min_bytes: usize,
+    /// `fetch.max.wait.ms`: how long the broker waits for them. Default 500 ms.
+    pub fetch_max_wait: Duration,
+    /// `fetch.max.bytes`: the most one answer brings, a first batch that is larger excepted. Default 50 MiB; the buffer
+    /// below is the tighter bound unless it is enlarged.
+    pub fetch_max_bytes: usize,
+    /// `max.partition.fetch.bytes`: the most one answer brings of one partition. Default 1 MiB.
+    pub partition_max_bytes: usize,
+    /// `fetch.buffer.bytes` (ours): all bytes asked for, or fetched and not yet handled. Default 16 MiB. More feeds bursts
+    /// of many partitions, and costs that much memory.
+    pub buffer_bytes: usize,
+    /// `fetch.decompressed.max.bytes` (ours): to how much one batch may decompress. Default 64 MiB. One batch of each
+    /// partition is decompressed at a time.
+    pub decompressed_max_bytes: usize,
+    /// `isolation.level`. Default [`IsolationLevel::ReadCommitted`], unlike Java's.
+    pub isolation: IsolationLevel,
+    /// `auto.offset.reset`: where a group without committed offset begins. Default [`OffsetReset::Earliest`], unlike
+    /// Java's `latest`, which skips what was written before the first commit. It never applies to a group that has
+    /// committed: see [`ConsumerConfig::out_of_range`].
+    pub offset_reset: OffsetReset,
+    /// `offset.out.of.range` (ours): what to do when the committed offset is not in the log any more. Default
+    /// [`OutOfRange::Error`]: a jump loses or repeats records, so that somebody has to decide.
+    pub out_of_range: OutOfRange,
+    /// `auto.commit.interval.ms`: how often handled offsets are committed. Default 1 s; Java's is 5 s. Less repeats fewer
+    /// records after a crash, for one small request each time.
+    pub commit_interval: Duration,
+    /// `commit.records` (ours): commit also after so many handled records. Default 0: by time alone.
+    pub commit_records: u64,
+    /// `handler.retries` (ours): how often a record whose handler failed is handled again before the consumer stops.
+    /// Default 0.
+    pub handler_retries: u32,
+    /// `handler.retry.backoff.ms` (ours): the wait before the first retry, doubled at each further one up to 100 times
+    /// as much. Default 100 ms. Other partitions go on meanwhile.
+    pub handler_backoff: Duration,
+    /// `shutdown.timeout.ms` (ours): how long a stopping consumer waits for records in their handlers, and then again for
+    /// its last commit. Default 30 s.
+    pub shutdown_timeout: Duration,
+}
+
+/// Where a group without a committed offset begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OffsetReset {
+    /// At the first record there is.
+    #[default]
+    Earliest,
+    /// Behind the last one. A partition that is added to a topic the group knows is read from its beginning all the same.
+    Latest,
+    /// Nowhere: [`ConsumeError::NoOffset`](crate::ConsumeError::NoOffset). Java's `none`.
+    Error,
+}
+
+/// What to do when the position is outside of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutOfRange {
+    /// Stop with [`ConsumeError::OffsetOutOfRange`](crate::ConsumeError::OffsetOutOfRange).
+    #[default]
+    Error,
+    /// Go on at the first record there is, with a warning in the log.
+    Earliest,
+    /// Go on behind the last record there is, with a warning in the log.
+    Latest,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        ConsumerConfig {
+            group_instance_id: None,
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(3),
+            rebalance_timeout: Duration::from_secs(5 * 60),
+            fetch_min_bytes: 1,
+            fetch_max_wait: Duration::from_millis(500),
+            fetch_max_bytes: 50 << 20,
+            partition_max_bytes: 1 << 20,
+            buffer_bytes: 16 << 20,
+            decompressed_max_bytes: 64 << 20,
+            isolation: IsolationLevel::ReadCommitted,
+            offset_reset: OffsetReset::Earliest,
+            out_of_range: OutOfRange::Error,
+            commit_interval: Duration::from_secs(1),
+            commit_records: 0,
+            handler_retries: 0,
+            handler_backoff: Duration::from_millis(100),
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ConsumerConfig {
+    /// Checks what no single setting shows.
+    ///
+    /// # Errors
+    /// [`ConfigError::Conflict`] when two settings contradict each other.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.heartbeat_interval.saturating_mul(3) > self.session_timeout {
+            return Err(ConfigError::Conflict(format!(
+                "heartbeat.interval.ms ({} ms) must be at most a third of session.timeout.ms ({} ms)",
+                self.heartbeat_interval.as_millis(),
+                self.session_timeout.as_millis()
+            )));
+        }
+        if self.buffer_bytes < self.partition_max_bytes {
+            return Err(ConfigError::Conflict(format!(
+                "fetch.buffer.bytes ({}) must not be below max.partition.fetch.bytes ({})",
+                self.buffer_bytes, self.partition_max_bytes
+            )));
+        }
+        Ok(())
+    }
+}
+
+const MAX_BYTES: usize = i32::MAX as usize;
+
+/// Java's default names two assignors; a member that offers `range` can join a group of either.
+fn range_only(raw: &Raw<'_>) -> Result<(), ConfigError> {
+    let names = raw.list();
+    let range = |name: &String| name == "range" || name == "org.apache.kafka.clients.consumer.RangeAssignor";
+    if names.iter().any(range) { Ok(()) } else { Err(raw.expected("range, the only assignor of this client")) }
+}
+
+impl Settings for ConsumerConfig {
+    const PLACE: &'static str = "consumer";
+    const TABLE: &'static [Setting<Self>] = &[
+        Setting { name: "group.instance.id", set: |c, raw| raw.non_empty().map(|id| c.group_instance_id = Some(id)) },
+        Setting { name: "session.timeout.ms", set: |c, raw| raw.millis(1..=MAX_MILLIS).map(|t| c.session_timeout = t) },
+        Setting {
+            name: "heartbeat.interval.ms",
+            set: |c, raw| raw.millis(1..=MAX_MILLIS).map(|t| c.heartbeat_interval = t),
+        },
+        Setting {
+            name: "max.poll.interval.ms",
+            set: |c, raw| raw.millis(1..=MAX_MILLIS).map(|t| c.rebalance_timeout = t),
+        },
+        Setting { name: "fetch.min.bytes", set: |c, raw| raw.bytes(0..=MAX_BYTES).map(|b| c.fetch_min_bytes = b) },
+        Setting { name: "fetch.max.wait.ms", set: |c, raw| raw.millis(0..=MAX_MILLIS).map(|t| c.fetch_max_wait = t) },
+        Setting { name: "fetch.max.bytes", set: |c, raw| raw.bytes(1024..=MAX_BYTES).map(|b| c.fetch_max_bytes = b) },
+        Setting {
+            name: "max.partition.fetch.bytes",
+            set: |c, raw| raw.bytes(1024..=MAX_BYTES).map(|b| c.partition_max_bytes = b),
+        },
+        Setting { name: "fetch.buffer.bytes", set: |c, raw| raw.bytes(1024..=MAX_BYTES).map(|b| c.buffer_bytes = b) },
+        Setting {
+            name: "fetch.decompressed.max.bytes",
+            set: |c, raw| raw.bytes(1024..=MAX_BYTES).map(|b| c.decompressed_max_bytes = b),
+        },
+        Setting {
+            name: "isolation.level",
+            set: |c, raw| {
+                let words = [
+                    ("read_committed", IsolationLevel::ReadCommitted),
+                    ("read_uncommitted", IsolationLevel::ReadUncommitted),
+                ];
+                raw.one_of(&words).map(|level| c.isolation = level)
+            },
+        },
+        Setting {
+            name: "auto.offset.reset",
+            set: |c, raw| {
+                let words = [
+                    ("earliest", OffsetReset::Earliest),
+                    ("latest", OffsetReset::Latest),
+                    ("error", OffsetReset::Error),
+                    ("none", OffsetReset::Error),
+                ];
+                raw.one_of(&words).map(|reset| c.offset_reset = reset)
+            },
+        },
+        Setting {
+            name: "offset.out.of.range",
+            set: |c, raw| {
+                let words =
+                    [("error", OutOfRange::Error), ("earliest", OutOfRange::Earliest), ("latest", OutOfRange::Latest)];
+                raw.one_of(&words).map(|policy| c.out_of_range = policy)
+            },
+        },
+        Setting {
+            name: "auto.commit.interval.ms",
+            set: |c, raw| raw.millis(1..=MAX_MILLIS).map(|t| c.commit_interval = t),
+        },
+        Setting {
+            name: "commit.records",
+            set: |c, raw| raw.number("a count of records", 0..=u64::MAX).map(|count| c.commit_records = count),
+        },
+        Setting {
+            name: "handler.retries",
+            set: |c, raw| raw.number("a count of retries", 0..=u32::MAX).map(|count| c.handler_retries = count),
+        },
+        Setting {
+            name: "handler.retry.backoff.ms",
+            set: |c, raw| raw.millis(0..=MAX_MILLIS).map(|t| c.handler_backoff = t),
+        },
+        Setting {
+            name: "shutdown.timeout.ms",
+            set: |c, raw| raw.millis(0..=MAX_MILLIS).map(|t| c.shutdown_timeout = t),
+        },
+        Setting { name: "partition.assignment.strategy", set: |_, raw| range_only(raw) },
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn java_names_are_understood_and_bad_values_say_what_is_expected() {
+        let mut config = ConsumerConfig::default();
+        config.set_property("auto.offset.reset", "none").unwrap();
+        config.set_property("isolation.level", "read_uncommitted").unwrap();
+        config.set_property("session.timeout.ms", "6000").unwrap();
+        assert_eq!(config.offset_reset, OffsetReset::Error);
+        assert_eq!(config.isolation, IsolationLevel::ReadUncommitted);
+        assert!(config.validate().is_err(), "a heartbeat of 3 s does not fit a session of 6 s");
+        let error = config.set_property("auto.offset.reset", "newest").unwrap_err().to_string();
+        assert!(error.contains("earliest"), "{error}");
+    }
+}

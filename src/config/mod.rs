@@ -9,7 +9,6 @@ mod producer;
 use std::fmt;
 
 pub use client::*;
-#[allow(unused_imports, unreachable_pub, reason = "filled by the consumer's author")]
 pub use consumer::*;
 #[allow(unused_imports, unreachable_pub, reason = "filled by the producer's author")]
 pub use producer::*;

@@ -1,1 +1,15 @@
-//! (being written)
+//! Consuming: records go to a handler, and what it has handled is committed. Nothing else is.
+
+mod builder;
+mod delivery;
+mod handle;
+mod lane;
+mod run;
+mod source;
+
+pub use builder::{Consumer, ConsumerBuilder};
+pub use delivery::Delivery;
+pub use handle::{ConsumerHandle, ConsumerMetrics};
+pub use run::Summary;
+
+pub use crate::io::inbox::StopReason;

@@ -7,7 +7,6 @@ mod send;
 
 pub use admin::*;
 pub use call::*;
-#[allow(unused_imports, unreachable_pub, reason = "still empty")]
 pub use consume::*;
 #[allow(unused_imports, unreachable_pub, reason = "still empty")]
 pub use send::*;

@@ -1,1 +1,417 @@
-//! (being written)
+//! Drives [`crate::core::consume::fetch`]: requests to the leaders, records to the inbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::cluster::{Cluster, Lane};
+use super::inbox::{Assigned, Inbox, Lease, Message, Releases, Stats};
+use super::offsets::{self, EARLIEST, LATEST};
+use crate::config::{ConsumerConfig, OutOfRange};
+use crate::core::consume::fetch::{Answer, FetchConfig, FetchId, Fetches, Outcome, Place, Plan};
+use crate::core::consume::watermark::AssignmentEpoch;
+use crate::core::metadata::ClusterView;
+use crate::core::verdict::fetch::{SessionVerdict, session};
+use crate::error::{CallError, ConsumeError};
+use crate::types::{BrokerId, TopicId, TopicPartition};
+use crate::wire::ErrorCode;
+use crate::wire::requests::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+
+/// The last version of Fetch that names topics; later ones give their ids.
+const LAST_BY_NAME: i16 = 12;
+/// No session: every request names all its partitions (KIP-227 leaves that open to clients).
+const WITHOUT_SESSION: (i32, i32) = (0, -1);
+/// How often metadata is asked for while a partition has no leader.
+const LEADERLESS_REFRESH: Duration = Duration::from_millis(500);
+
+/// What the membership tells the fetcher.
+#[derive(Debug)]
+pub(crate) enum FetchCommand {
+    /// Fetch these, from an offset, behind a record of a leader epoch (-1: unknown).
+    Start(Vec<(Arc<Assigned>, i64, i32)>),
+    /// Fetch nothing more of this assignment and older ones.
+    End(AssignmentEpoch),
+}
+
+/// What the fetcher works with.
+pub(crate) struct FetchContext {
+    pub(crate) cluster: Cluster,
+    pub(crate) config: Arc<ConsumerConfig>,
+    pub(crate) group: Option<Arc<str>>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) stats: Arc<Stats>,
+}
+
+/// Something that a request of ours came to.
+enum Event {
+    Fetched(FetchId, BrokerId, Result<FetchResponse, CallError>),
+    /// Where the log of an out-of-range partition begins and ends.
+    Range(TopicPartition, AssignmentEpoch, i64, Result<(i64, i64), ConsumeError>),
+}
+
+struct Fetcher {
+    context: Arc<FetchContext>,
+    fetches: Fetches,
+    assigned: HashMap<TopicPartition, Arc<Assigned>>,
+    releases: Arc<Releases>,
+    events: mpsc::UnboundedSender<Event>,
+    plans: HashMap<FetchId, Plan>,
+    lane: Lane,
+    leaderless_since: Option<Instant>,
+}
+
+/// Fetches until the membership drops its end of `commands`.
+pub(crate) async fn run(context: FetchContext, mut commands: mpsc::UnboundedReceiver<FetchCommand>) {
+    let (events, mut happened) = mpsc::unbounded_channel();
+    let config = &context.config;
+    let fetches = Fetches::new(FetchConfig {
+        max_bytes: config.fetch_max_bytes,
+        partition_max_bytes: config.partition_max_bytes,
+        buffer_bytes: config.buffer_bytes,
+        max_wait: config.fetch_max_wait,
+        backoff: context.cluster.retry_backoff(),
+    });
+    let releases = Arc::new(Releases::default());
+    // A fetch waits at the broker, and what follows it on its connection waits behind it: the lane is ours alone.
+    let lane = context.cluster.own_lane();
+    let (context, assigned, plans) = (Arc::new(context), HashMap::new(), HashMap::new());
+    let mut views = context.cluster.watch();
+    let mut fetcher = Fetcher { context, fetches, assigned, releases, events, plans, lane, leaderless_since: None };
+    loop {
+        fetcher.transmit();
+        let timeout = fetcher.timeout();
+        let releases = fetcher.releases.clone();
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                Some(command) => fetcher.on_command(command),
+                None => break,
+            },
+            Some(event) = happened.recv() => fetcher.on_event(event),
+            () = releases.wait() => {}
+            Ok(()) = views.changed() => { views.borrow_and_update(); fetcher.on_view(); }
+            () = sleep_until(timeout) => {
+                let now = fetcher.now();
+                fetcher.fetches.handle_timeout(now);
+                fetcher.on_view();
+            }
+        }
+    }
+    fetcher.context.cluster.release_lane(fetcher.lane);
+}
+
+/// Sleeps until `at`; for ever without it.
+pub(crate) async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Fetcher {
+    fn now(&self) -> Instant {
+        self.context.cluster.thread().now()
+    }
+
+    fn timeout(&self) -> Option<Instant> {
+        let leaderless = self.leaderless_since.map(|since| since + LEADERLESS_REFRESH);
+        [self.fetches.poll_timeout(), leaderless].into_iter().flatten().min()
+    }
+
+    fn on_command(&mut self, command: FetchCommand) {
+        match command {
+            FetchCommand::Start(partitions) => {
+                let view = self.context.cluster.view();
+                for (assigned, position, last_epoch) in partitions {
+                    let place =
+                        place(&view, &assigned.partition).unwrap_or(Place { topic_id: TopicId::NONE, leader: None });
+                    self.fetches.add(assigned.partition.clone(), assigned.epoch, place, position, last_epoch);
+                    self.assigned.insert(assigned.partition.clone(), assigned);
+                }
+                self.on_view();
+            }
+            FetchCommand::End(epoch) => {
+                self.fetches.end(epoch);
+                self.assigned.retain(|_, assigned| assigned.epoch > epoch);
+            }
+        }
+    }
+
+    /// Metadata may have changed.
+    fn on_view(&mut self) {
+        let view = self.context.cluster.view();
+        let outcomes = self.fetches.on_places(|partition| place(&view, partition));
+        self.on_outcomes(outcomes);
+        let leaderless = self.assigned.keys().any(|partition| view.leader(partition).is_none());
+        let now = self.now();
+        self.leaderless_since = match (leaderless, self.leaderless_since) {
+            (false, _) => None,
+            (true, Some(since)) if now < since + LEADERLESS_REFRESH => Some(since),
+            (true, _) => {
+                self.context.cluster.request_refresh("a partition that is consumed has no leader");
+                Some(now)
+            }
+        };
+    }
+
+    /// Takes back room, and makes all requests that can be made.
+    fn transmit(&mut self) {
+        for (partition, assignment, bytes) in self.releases.take() {
+            self.fetches.on_released(&partition, assignment, bytes);
+        }
+        while let Some(plan) = self.fetches.poll_plan(self.now()) {
+            self.send(plan);
+        }
+        let buffered = u64::try_from(self.fetches.buffered()).unwrap_or(u64::MAX);
+        self.context.stats.buffered_bytes.store(buffered, Ordering::Relaxed);
+    }
+
+    fn send(&mut self, plan: Plan) {
+        let (id, broker, lane) = (plan.id, plan.broker, self.lane);
+        let request = self.request(&plan);
+        let by_name = plan.partitions.iter().any(|planned| !planned.topic_id.is_some());
+        let ceiling = if by_name { LAST_BY_NAME } else { i16::MAX };
+        let timeout = self.context.cluster.config().request_timeout + plan.max_wait;
+        self.plans.insert(id, plan);
+        self.context.stats.fetches.add(1);
+        let (cluster, events) = (self.context.cluster.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let answer = match cluster.broker(broker, lane).await {
+                Ok(connection) => connection.submit_at_most(&request, timeout, ceiling).await,
+                Err(error) => Err(error),
+            };
+            let _ = events.send(Event::Fetched(id, broker, answer));
+        });
+    }
+
+    fn request(&self, plan: &Plan) -> FetchRequest {
+        let config = &self.context.config;
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        for planned in &plan.partitions {
+            let partition = FetchPartition {
+                partition: planned.partition.partition,
+                leader_epoch: planned.leader_epoch,
+                offset: planned.offset,
+                last_fetched_epoch: planned.last_fetched_epoch,
+                max_bytes: to_i32(planned.max_bytes),
+            };
+            // Neighbours of one topic share an entry; the order of partitions is the plan's, and matters.
+            match topics.last_mut().filter(|topic| topic.name == planned.partition.topic) {
+                Some(topic) => topic.partitions.push(partition),
+                None => topics.push(FetchTopic {
+                    name: planned.partition.topic.clone(),
+                    id: planned.topic_id,
+                    partitions: vec![partition],
+                }),
+            }
+        }
+        FetchRequest {
+            max_wait_ms: i32::try_from(plan.max_wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: to_i32(config.fetch_min_bytes),
+            max_bytes: to_i32(plan.max_bytes),
+            isolation: config.isolation,
+            session_id: WITHOUT_SESSION.0,
+            session_epoch: WITHOUT_SESSION.1,
+            topics,
+            forgotten: Vec::new(),
+            rack: Arc::from(""),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Fetched(id, broker, answer) => self.on_fetched(id, broker, answer),
+            Event::Range(partition, assignment, position, range) => {
+                self.on_range(partition, assignment, position, range)
+            }
+        }
+    }
+
+    fn on_fetched(&mut self, id: FetchId, broker: BrokerId, answer: Result<FetchResponse, CallError>) {
+        let now = self.now();
+        let Some(plan) = self.plans.remove(&id) else { return };
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::debug!(broker, %error, "fetch failed");
+                self.context.stats.fetch_failures.add(1);
+                self.fetches.on_failed(now, id);
+                self.context.cluster.request_refresh("a fetch failed");
+                // Only a fault of the bytes or of the configuration is for ever.
+                if !error.is_retryable() {
+                    self.fail(&plan, error);
+                }
+                return;
+            }
+        };
+        match session(response.error) {
+            SessionVerdict::Done => {}
+            verdict => {
+                self.context.stats.fetch_failures.add(1);
+                self.fetches.on_failed(now, id);
+                match verdict {
+                    SessionVerdict::Fatal => self.refuse(&plan, response.error),
+                    SessionVerdict::Refresh => self.context.cluster.request_refresh("a fetch was refused"),
+                    _ => {}
+                }
+                return;
+            }
+        }
+        let answers = answers(&plan, response);
+        let outcomes = self.fetches.on_answer(now, id, answers);
+        self.on_outcomes(outcomes);
+    }
+
+    fn on_outcomes(&mut self, outcomes: Vec<Outcome>) {
+        let inbox = self.context.inbox.clone();
+        let several = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Chunk(_))).count() > 1;
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Chunk(mut chunk) => {
+                    if several {
+                        // A slow partition must pin its own bytes only, not the whole answer.
+                        chunk.records = Bytes::copy_from_slice(&chunk.records);
+                    }
+                    self.context.stats.activity.add(1);
+                    let lease = Lease::on(&chunk, &self.releases);
+                    inbox.push(Message::Chunk(chunk, lease));
+                }
+                Outcome::End(partition, epoch, end) => {
+                    if let Some(assigned) = self.assigned.get(&partition).filter(|assigned| assigned.epoch == epoch) {
+                        assigned.end.store(end, Ordering::Relaxed);
+                    }
+                }
+                Outcome::Refresh(partition, leader) => {
+                    if let Some((leader, epoch)) = leader {
+                        self.context.cluster.learn_leader(&partition, leader, epoch);
+                    }
+                    self.context.cluster.request_refresh("the leader of a consumed partition moved");
+                }
+                Outcome::OutOfRange(partition, epoch, position) => self.find_range(partition, epoch, position),
+                Outcome::Diverged { partition, assignment, position, end, epoch } => {
+                    let named = partition.clone();
+                    let error = ConsumeError::DataLoss { partition, position, end, leader_epoch: epoch };
+                    inbox.push(Message::Fault(named, assignment, error));
+                }
+                Outcome::Refused(partition, epoch, code) => {
+                    let error = ConsumeError::Fetch { partition: partition.clone(), code };
+                    inbox.push(Message::Fault(partition, epoch, error));
+                }
+                Outcome::Malformed(partition, epoch, position, reason) => {
+                    let error = ConsumeError::Malformed { partition: partition.clone(), position, reason };
+                    inbox.push(Message::Fault(partition, epoch, error));
+                }
+                Outcome::Recreated(partition, epoch) => {
+                    let error = ConsumeError::TopicRecreated { partition: partition.clone() };
+                    inbox.push(Message::Fault(partition, epoch, error));
+                }
+            }
+        }
+    }
+
+    fn fail(&self, plan: &Plan, error: CallError) {
+        if let Some(planned) = plan.partitions.first() {
+            let fault = Message::Fault(planned.partition.clone(), planned.assignment, ConsumeError::Call(error));
+            self.context.inbox.push(fault);
+        }
+    }
+
+    fn refuse(&self, plan: &Plan, code: ErrorCode) {
+        if let Some(planned) = plan.partitions.first() {
+            let partition = planned.partition.clone();
+            let error = ConsumeError::Fetch { partition: partition.clone(), code };
+            self.context.inbox.push(Message::Fault(partition, planned.assignment, error));
+        }
+    }
+
+    /// Asks where the log begins and ends.
+    fn find_range(&self, partition: TopicPartition, epoch: AssignmentEpoch, position: i64) {
+        let (context, events) = (self.context.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let asked = [partition.clone()];
+            let range = async {
+                let isolation = context.config.isolation;
+                let first = offsets::list(&context.cluster, &asked, EARLIEST, isolation).await?;
+                let last = offsets::list(&context.cluster, &asked, LATEST, isolation).await?;
+                let offset = |found: HashMap<TopicPartition, (i64, i32)>| {
+                    found.values().next().map_or(-1, |(offset, _)| *offset)
+                };
+                Ok((offset(first), offset(last)))
+            };
+            let _ = events.send(Event::Range(partition, epoch, position, range.await));
+        });
+    }
+
+    fn on_range(
+        &mut self,
+        partition: TopicPartition,
+        epoch: AssignmentEpoch,
+        position: i64,
+        range: Result<(i64, i64), ConsumeError>,
+    ) {
+        if self.assigned.get(&partition).is_none_or(|assigned| assigned.epoch != epoch) {
+            return;
+        }
+        let (first, last) = match range {
+            Ok(range) => range,
+            Err(error) => return self.context.inbox.push(Message::Fault(partition, epoch, error)),
+        };
+        if (first..=last).contains(&position) {
+            // A broker that had not caught up refused it.
+            return self.fetches.set_position(&partition, epoch, position);
+        }
+        let target = match self.context.config.out_of_range {
+            OutOfRange::Error => {
+                let (group, named) = (self.context.group.clone(), partition.clone());
+                let error = ConsumeError::OffsetOutOfRange { group, partition, offset: position, first, last };
+                return self.context.inbox.push(Message::Fault(named, epoch, error));
+            }
+            OutOfRange::Earliest => first,
+            OutOfRange::Latest => last,
+        };
+        tracing::warn!(%partition, offset = position, first, last, target, "the offset is outside of the log; offset.out.of.range says to jump");
+        self.context.inbox.push(Message::Jump(partition.clone(), epoch, target));
+        self.fetches.set_position(&partition, epoch, target);
+    }
+}
+
+/// The answer in the terms of the plan: from version 13 on it names topics by id alone.
+fn answers(plan: &Plan, response: FetchResponse) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for topic in response.topics {
+        let by_id = |id: TopicId| plan.partitions.iter().find(|planned| planned.topic_id == id && id.is_some());
+        let name = match by_id(topic.id) {
+            Some(planned) => planned.partition.topic.clone(),
+            None => topic.name,
+        };
+        for partition in topic.partitions {
+            answers.push(Answer {
+                partition: TopicPartition { topic: name.clone(), partition: partition.partition },
+                error: partition.error,
+                end: if partition.last_stable_offset >= 0 {
+                    partition.last_stable_offset
+                } else {
+                    partition.high_watermark
+                },
+                diverging: partition.diverging,
+                leader: partition.current_leader,
+                aborted: partition.aborted,
+                records: partition.records,
+            });
+        }
+    }
+    answers
+}
+
+fn place(view: &ClusterView, partition: &TopicPartition) -> Option<Place> {
+    let topic = view.topic(&partition.topic)?;
+    Some(Place { topic_id: topic.id, leader: view.leader(partition) })
+}
+
+fn to_i32(bytes: usize) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
+}

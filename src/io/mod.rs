@@ -10,7 +10,9 @@ pub(crate) mod connect;
 #[allow(dead_code, reason = "the producer and the consumer, on branches of their own, use the rest")]
 pub(crate) mod connection;
 pub(crate) mod fetcher;
+pub(crate) mod inbox;
 pub(crate) mod membership;
+pub(crate) mod offsets;
 pub(crate) mod random;
 pub(crate) mod sender;
 #[allow(dead_code, reason = "the producer and the consumer, on branches of their own, use the rest")]

@@ -1,1 +1,8 @@
-//! (being written)
+//! Decisions of the consumer: membership in a group, what to fetch, and how far each partition is handled.
+
+pub(crate) mod aborted;
+pub(crate) mod assignor;
+pub(crate) mod fetch;
+pub(crate) mod group;
+pub(crate) mod protocol;
+pub(crate) mod watermark;

@@ -1,1 +1,124 @@
-//! (being written)
+//! What the coordinator's error codes mean for a member of a group and for a commit.
+
+use crate::wire::ErrorCode;
+
+/// What a member does after an answer to JoinGroup, SyncGroup or Heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupVerdict {
+    /// All is well.
+    Done,
+    /// The group rebalances: give back what is held, then join again under the same member id.
+    Rejoin,
+    /// Join again with the member id of this answer (KIP-394).
+    TakeMemberId,
+    /// The generation is over for this member; what it holds is lost already. Join again under the same member id.
+    LostGeneration,
+    /// The coordinator has forgotten the member: lost, and the member id is worth nothing.
+    LostMember,
+    /// Ask for the coordinator anew. The generation may still be good.
+    FindCoordinator,
+    /// The same request again, after a pause.
+    Retry,
+    /// No request of this member can succeed.
+    Fatal,
+}
+
+/// Decides about an answer to JoinGroup, SyncGroup or Heartbeat.
+pub(crate) fn membership(code: ErrorCode) -> GroupVerdict {
+    match code {
+        ErrorCode::NONE => GroupVerdict::Done,
+        ErrorCode::REBALANCE_IN_PROGRESS => GroupVerdict::Rejoin,
+        ErrorCode::MEMBER_ID_REQUIRED => GroupVerdict::TakeMemberId,
+        ErrorCode::ILLEGAL_GENERATION => GroupVerdict::LostGeneration,
+        ErrorCode::UNKNOWN_MEMBER_ID => GroupVerdict::LostMember,
+        ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => GroupVerdict::FindCoordinator,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS | ErrorCode::REQUEST_TIMED_OUT | ErrorCode::UNKNOWN_SERVER_ERROR => {
+            GroupVerdict::Retry
+        }
+        // FENCED_INSTANCE_ID, INCONSISTENT_GROUP_PROTOCOL, authorization, a full group, and what no list names: asking
+        // again would only hide it.
+        _ => GroupVerdict::Fatal,
+    }
+}
+
+/// What becomes of an offset after the answer to its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitVerdict {
+    /// Stored.
+    Committed,
+    /// The same again, after a pause.
+    Retry,
+    /// Ask for the coordinator anew, then the same again.
+    FindCoordinator,
+    /// The group is between two generations. The same again until this member is asked to join.
+    Rebalancing,
+    /// This member's generation is over: the offset is never committed by it. Whoever holds the partition now gets the
+    /// records again.
+    Fenced,
+    /// It can never succeed.
+    Refused,
+}
+
+/// Decides about one partition of an answer to OffsetCommit.
+pub(crate) fn commit(code: ErrorCode) -> CommitVerdict {
+    match code {
+        ErrorCode::NONE => CommitVerdict::Committed,
+        ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => CommitVerdict::FindCoordinator,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::UNKNOWN_SERVER_ERROR => CommitVerdict::Retry,
+        ErrorCode::REBALANCE_IN_PROGRESS => CommitVerdict::Rebalancing,
+        ErrorCode::ILLEGAL_GENERATION | ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::FENCED_INSTANCE_ID => {
+            CommitVerdict::Fenced
+        }
+        _ => CommitVerdict::Refused,
+    }
+}
+
+/// What is done after an error in an answer to OffsetFetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommittedVerdict {
+    /// The offset can be read.
+    Done,
+    /// Again after a pause.
+    Retry,
+    /// Ask for the coordinator anew, then again.
+    FindCoordinator,
+    /// It can never succeed.
+    Refused,
+}
+
+/// Decides about an answer to OffsetFetch, or about one partition of it.
+pub(crate) fn committed(code: ErrorCode) -> CommittedVerdict {
+    match code {
+        ErrorCode::NONE => CommittedVerdict::Done,
+        ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => CommittedVerdict::FindCoordinator,
+        // KIP-447: offsets of an open transaction are not to be read past.
+        ErrorCode::UNSTABLE_OFFSET_COMMIT
+        | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::UNKNOWN_SERVER_ERROR => CommittedVerdict::Retry,
+        _ => CommittedVerdict::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fenced_generation_is_never_retried() {
+        for code in [ErrorCode::ILLEGAL_GENERATION, ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::FENCED_INSTANCE_ID] {
+            assert_eq!(commit(code), CommitVerdict::Fenced);
+        }
+    }
+
+    #[test]
+    fn a_code_without_a_name_stops() {
+        assert_eq!(membership(ErrorCode(999)), GroupVerdict::Fatal);
+        assert_eq!(commit(ErrorCode(999)), CommitVerdict::Refused);
+        assert_eq!(committed(ErrorCode(999)), CommittedVerdict::Refused);
+    }
+}

@@ -1,0 +1,344 @@
+//! Setting up a consumer, and running it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::delivery::Delivery;
+use super::handle::ConsumerHandle;
+use super::run::{RunSettings, Runner, Summary};
+use super::source::SourceSettings;
+use crate::client::Client;
+use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
+use crate::core::retry::Backoff;
+use crate::error::ConsumeError;
+use crate::io::fetcher::{self, FetchContext};
+use crate::io::inbox::{Inbox, Message, Stats, StopReason};
+use crate::io::membership::{self, MembershipContext, Subscription};
+use crate::types::{IsolationLevel, TopicPartition};
+use crate::wire::batch::DecodeLimits;
+
+/// Up to how many times its first wait a retry of a handler waits.
+const HANDLER_BACKOFF_GROWTH: u32 = 100;
+/// The longest topic name there is in Kafka.
+const TOPIC_NAME_BYTES: usize = 249;
+
+impl Client {
+    /// A consumer in group `group`: what its handler has handled is committed there, and the next start goes on behind
+    /// it.
+    ///
+    /// ```no_run
+    /// # async fn bill(_: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn example(client: indelible::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// client
+    ///     .consumer("billing")
+    ///     .topics(["orders"])
+    ///     .run(|delivery| async move { bill(delivery.value()).await })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn consumer(&self, group: impl AsRef<str>) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), Some(Arc::from(group.as_ref())))
+    }
+
+    /// A consumer of assigned partitions that commits nothing: for tools, which begin anew each time.
+    pub fn consumer_without_group(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), None)
+    }
+}
+
+/// Settings of a consumer to be built. See [`ConsumerConfig`] for what each costs.
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before run() or build()"]
+pub struct ConsumerBuilder {
+    client: Client,
+    group: Option<Arc<str>>,
+    topics: Vec<Arc<str>>,
+    partitions: Vec<(TopicPartition, Option<i64>)>,
+    config: ConsumerConfig,
+    stop_after: Option<u64>,
+    stop_when_idle: Option<Duration>,
+    /// The first property that did not fit, told at the end so that calls can be chained.
+    refused: Option<ConfigError>,
+}
+
+/// A consumer that is set up and does not run yet.
+#[derive(Debug)]
+#[must_use = "nothing happens before run()"]
+pub struct Consumer {
+    client: Client,
+    group: Option<Arc<str>>,
+    subscription: Subscription,
+    config: Arc<ConsumerConfig>,
+    stop_after: Option<u64>,
+    stop_when_idle: Option<Duration>,
+    handle: ConsumerHandle,
+}
+
+impl ConsumerBuilder {
+    fn new(client: Client, group: Option<Arc<str>>) -> ConsumerBuilder {
+        ConsumerBuilder {
+            client,
+            group,
+            topics: Vec::new(),
+            partitions: Vec::new(),
+            config: ConsumerConfig::default(),
+            stop_after: None,
+            stop_when_idle: None,
+            refused: None,
+        }
+    }
+
+    /// Subscribes to topics, whose partitions the members of the group share. Partitions that are added to a topic later
+    /// are read from their beginning.
+    pub fn topics(mut self, topics: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.topics.extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
+        self
+    }
+
+    /// Reads these partitions, whoever else does: no rebalance, no sharing. With a group offsets are committed all the
+    /// same, so give each partition to one process only.
+    pub fn assign(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32)>) -> Self {
+        let partition = |(topic, index): (_, i32)| (TopicPartition::new(AsRef::<str>::as_ref(&topic), index), None);
+        self.partitions.extend(partitions.into_iter().map(partition));
+        self
+    }
+
+    /// As [`ConsumerBuilder::assign`], each from a given offset on, whatever is committed.
+    pub fn assign_from(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32, i64)>) -> Self {
+        for (topic, partition, offset) in partitions {
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(offset)));
+        }
+        self
+    }
+
+    /// Sets a property by its name in Kafka's Java client, or ours. One that does not fit is told by `build` and `run`.
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        if let Err(error) = self.config.set_property(name, value) {
+            self.refused.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Takes over a whole configuration.
+    pub fn config(mut self, config: ConsumerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// `auto.offset.reset`: where a group without committed offset begins. Default the first record.
+    pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.config.offset_reset = reset;
+        self
+    }
+
+    /// `offset.out.of.range`: what to do when the committed offset is not in the log any more. Default an error.
+    pub fn out_of_range(mut self, policy: OutOfRange) -> Self {
+        self.config.out_of_range = policy;
+        self
+    }
+
+    /// `isolation.level`. Default committed records only.
+    pub fn isolation(mut self, isolation: IsolationLevel) -> Self {
+        self.config.isolation = isolation;
+        self
+    }
+
+    /// `group.instance.id`: makes this a static member. Default none.
+    pub fn instance_id(mut self, id: impl Into<String>) -> Self {
+        self.config.group_instance_id = Some(id.into());
+        self
+    }
+
+    /// `auto.commit.interval.ms`: how often handled offsets are committed. Default 1 s.
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.config.commit_interval = interval;
+        self
+    }
+
+    /// `handler.retries`: how often a record whose handler failed is handled again. Default 0: the consumer stops.
+    pub fn handler_retries(mut self, retries: u32) -> Self {
+        self.config.handler_retries = retries;
+        self
+    }
+
+    /// `fetch.buffer.bytes`: all bytes asked for, or fetched and not yet handled. Default 16 MiB.
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.config.buffer_bytes = bytes;
+        self
+    }
+
+    /// `shutdown.timeout.ms`: how long a stopping consumer waits for its handlers, and again for its last commit. Default
+    /// 30 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.config.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Stops when exactly so many records are handled. Default never.
+    pub fn stop_after(mut self, records: u64) -> Self {
+        self.stop_after = Some(records);
+        self
+    }
+
+    /// Stops when no record came for so long, counted from the first assignment on. Default never.
+    pub fn stop_when_idle(mut self, idle: Duration) -> Self {
+        self.stop_when_idle = Some(idle);
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`ConsumeError::Config`] for what does not fit.
+    pub fn build(self) -> Result<Consumer, ConsumeError> {
+        if let Some(error) = self.refused {
+            return Err(error.into());
+        }
+        self.config.validate()?;
+        let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()).into());
+        let subscription = match (self.topics.is_empty(), self.partitions.is_empty()) {
+            (false, true) if self.group.is_none() => {
+                return conflict("a consumer without group cannot share topics: use assign() instead of topics()");
+            }
+            (false, true) => Subscription::Topics(self.topics),
+            (true, false) => Subscription::Partitions(self.partitions),
+            (true, true) => return conflict("a consumer needs topics() or assign()"),
+            (false, false) => return conflict("a consumer takes topics() or assign(), not both"),
+        };
+        if self.group.as_ref().is_some_and(|group| group.is_empty()) {
+            return conflict("the name of a group must not be empty");
+        }
+        let names: Vec<&Arc<str>> = match &subscription {
+            Subscription::Topics(topics) => topics.iter().collect(),
+            Subscription::Partitions(partitions) => partitions.iter().map(|(partition, _)| &partition.topic).collect(),
+        };
+        if let Some(name) = names.iter().find(|name| name.is_empty() || name.len() > TOPIC_NAME_BYTES) {
+            return conflict(&format!("{name:?} cannot be a topic's name: it has 1 to {TOPIC_NAME_BYTES} bytes"));
+        }
+        let handle = ConsumerHandle { inbox: Arc::new(Inbox::default()), stats: Arc::new(Stats::default()) };
+        Ok(Consumer {
+            client: self.client,
+            group: self.group,
+            subscription,
+            config: Arc::new(self.config),
+            stop_after: self.stop_after,
+            stop_when_idle: self.stop_when_idle,
+            handle,
+        })
+    }
+
+    /// Builds the consumer and runs it: see [`Consumer::run`].
+    ///
+    /// # Errors
+    /// As [`ConsumerBuilder::build`] and [`Consumer::run`].
+    ///
+    /// # Cancel safety
+    /// As [`Consumer::run`].
+    pub async fn run<H, F, E>(self, handler: H) -> Result<Summary, ConsumeError>
+    where
+        H: FnMut(Delivery) -> F,
+        F: Future<Output = Result<(), E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.build()?.run(handler).await
+    }
+}
+
+impl Consumer {
+    /// A hand on the consumer, to stop it and to read its figures while it runs.
+    pub fn handle(&self) -> ConsumerHandle {
+        self.handle.clone()
+    }
+
+    /// Hands every record to `handler`, until [`ConsumerHandle::shutdown`], a failure, or what `stop_after` and
+    /// `stop_when_idle` ask for.
+    ///
+    /// Of each partition one record is with its handler at a time, in the order of offsets; partitions go on beside each
+    /// other. Handlers run inside this future, on the executor that polls it: any will do. A handler that returns `Ok`
+    /// has handled its record, and only then can the offset behind it be committed: in passing every
+    /// `auto.commit.interval.ms`, and in any case before partitions go to another member and before this returns.
+    /// Heartbeats go on whatever handlers do.
+    ///
+    /// A record is handled at least once: again after a crash, and when its partition moved while it was handled.
+    ///
+    /// # Errors
+    /// [`ConsumeError`]. When a handler returns an error or panics, nothing of that record is committed;
+    /// after `handler.retries` further attempts the consumer stops with [`ConsumeError::Handler`]. What was handled
+    /// before an error is committed before it is returned, or the error says that it could not be.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the handlers at work: their records are not committed. What was handled is committed in
+    /// the background, then the group is left.
+    pub async fn run<H, F, E>(self, handler: H) -> Result<Summary, ConsumeError>
+    where
+        H: FnMut(Delivery) -> F,
+        F: Future<Output = Result<(), E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, handle } = self;
+        let ConsumerHandle { inbox, stats } = handle;
+        let cluster = client.cluster().clone();
+        let thread = cluster.thread().clone();
+        let (to_fetcher, fetch_commands) = mpsc::unbounded_channel();
+        let (to_membership, commands) = mpsc::unbounded_channel();
+        let fetch = FetchContext {
+            cluster: cluster.clone(),
+            config: config.clone(),
+            group: group.clone(),
+            inbox: inbox.clone(),
+            stats: stats.clone(),
+        };
+        thread.spawn(fetcher::run(fetch, fetch_commands));
+        let membership = MembershipContext {
+            cluster,
+            config: config.clone(),
+            group,
+            subscription,
+            inbox: inbox.clone(),
+            stats: stats.clone(),
+            fetcher: to_fetcher,
+        };
+        thread.spawn(membership::run(membership, commands));
+        if let Some(idle) = stop_when_idle {
+            thread.spawn(watch_idle(idle, inbox.clone(), stats.clone(), to_membership.downgrade()));
+        }
+        let backoff = config.handler_backoff;
+        let settings = RunSettings {
+            source: SourceSettings {
+                limits: DecodeLimits { batch_bytes: config.decompressed_max_bytes },
+                isolation: config.isolation,
+            },
+            retries: config.handler_retries,
+            backoff: Backoff::new(backoff, backoff.saturating_mul(HANDLER_BACKOFF_GROWTH)),
+            commit_records: config.commit_records,
+            stop_after,
+            shutdown_timeout: config.shutdown_timeout,
+        };
+        Runner::new(handler, settings, inbox, to_membership, stats, thread).await
+    }
+}
+
+/// Stops the consumer when nothing came for `idle`.
+async fn watch_idle(
+    idle: Duration,
+    inbox: Arc<Inbox>,
+    stats: Arc<Stats>,
+    running: mpsc::WeakUnboundedSender<crate::io::inbox::Command>,
+) {
+    const LOOKS: u32 = 10;
+    let (mut seen, mut quiet) = ((0, 0), 0);
+    while running.upgrade().is_some() {
+        tokio::time::sleep((idle / LOOKS).max(Duration::from_millis(1))).await;
+        let now = (stats.activity.get(), stats.records.get());
+        // A chunk counts as buffered until the handler of its last record is done.
+        let busy = stats.buffered_bytes.load(std::sync::atomic::Ordering::Relaxed) > 0;
+        quiet = if now == seen && now.0 > 0 && !busy { quiet + 1 } else { 0 };
+        seen = now;
+        if quiet >= LOOKS {
+            return inbox.push(Message::Stop(StopReason::Idle));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A record in the hands of its handler.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::types::TopicPartition;
+use crate::wire::batch::RawRecord;
+
+/// A record to be handled. It owns what it shows, as slices of the fetched batch: cheap to clone and to move, and while
+/// one is kept its batch stays in memory.
+#[derive(Clone)]
+pub struct Delivery {
+    section: Arc<Section>,
+    record: RawRecord,
+    attempt: u32,
+}
+
+/// What the records of a batch share.
+#[derive(Debug)]
+pub(crate) struct Section {
+    pub(crate) partition: TopicPartition,
+    pub(crate) bytes: Bytes,
+}
+
+impl Delivery {
+    pub(crate) fn new(section: Arc<Section>, record: RawRecord, attempt: u32) -> Delivery {
+        Delivery { section, record, attempt }
+    }
+
+    /// The same record, handled once more.
+    pub(crate) fn at_attempt(mut self, attempt: u32) -> Delivery {
+        self.attempt = attempt;
+        self
+    }
+
+    /// Bytes of key and value.
+    pub(crate) fn payload_len(&self) -> u64 {
+        let len =
+            |range: &Option<std::ops::Range<u32>>| range.as_ref().map_or(0, |range| u64::from(range.end - range.start));
+        len(&self.record.key) + len(&self.record.value)
+    }
+
+    /// The topic it comes from.
+    pub fn topic(&self) -> &str {
+        &self.section.partition.topic
+    }
+
+    /// The partition's index.
+    pub fn partition(&self) -> i32 {
+        self.section.partition.partition
+    }
+
+    /// Topic and partition together.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.section.partition
+    }
+
+    /// Its offset in the partition.
+    pub fn offset(&self) -> i64 {
+        self.record.offset
+    }
+
+    /// Its timestamp in milliseconds since 1970: the producer's, or the time of the append where the topic is set up so.
+    pub fn timestamp(&self) -> i64 {
+        self.record.timestamp
+    }
+
+    /// Its key; none for null.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.record.key(&self.section.bytes)
+    }
+
+    /// Its value; empty for null. [`Delivery::is_tombstone`] tells the two apart.
+    pub fn value(&self) -> &[u8] {
+        self.record.value(&self.section.bytes).unwrap_or_default()
+    }
+
+    /// Whether the value is null: on a compacted topic, the mark that deletes the key.
+    pub fn is_tombstone(&self) -> bool {
+        self.record.value.is_none()
+    }
+
+    /// The value without copying it, to be kept after the handler; none for null. It keeps the batch in memory.
+    pub fn value_bytes(&self) -> Option<Bytes> {
+        let range = self.record.value.as_ref()?;
+        Some(self.section.bytes.slice(range.start as usize..range.end as usize))
+    }
+
+    /// Its headers in their order: name, and value or none for null. Names are UTF-8 by convention, which no broker
+    /// checks.
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.record.headers(&self.section.bytes)
+    }
+
+    /// The value of the last header called `name`; empty for null.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let named = self.headers().filter(|(found, _)| *found == name.as_bytes());
+        named.last().map(|(_, value)| value.unwrap_or_default())
+    }
+
+    /// Which attempt this is, from 1: more than 1 only with `handler.retries`.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+impl fmt::Debug for Delivery {
+    /// Where the record is, and how large: contents do not belong into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("partition", &format_args!("{}", self.section.partition))
+            .field("offset", &self.record.offset)
+            .field("timestamp", &self.record.timestamp)
+            .field("key_len", &self.key().map(<[u8]>::len))
+            .field("value_len", &self.value().len())
+            .finish_non_exhaustive()
+    }
+}

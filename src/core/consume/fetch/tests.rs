@@ -1,0 +1,191 @@
+//! Stories of fetching on a made-up clock.
+
+use super::*;
+
+const MIB: usize = 1024 * 1024;
+
+/// A batch header of `count` offsets, without records: enough for what is read here.
+pub(super) fn batch(base: i64, count: i32, leader_epoch: i32) -> Vec<u8> {
+    let mut bytes = vec![0; 61];
+    bytes[..8].copy_from_slice(&base.to_be_bytes());
+    bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
+    bytes[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
+    bytes[16] = 2;
+    bytes[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+    bytes
+}
+
+struct Story {
+    fetches: Fetches,
+    now: Instant,
+}
+
+fn orders(partition: i32) -> TopicPartition {
+    TopicPartition::new("orders", partition)
+}
+
+fn place(broker: BrokerId, epoch: i32) -> Place {
+    Place { topic_id: TopicId([1; 16]), leader: Some((broker, epoch)) }
+}
+
+fn records(partition: i32, bytes: Vec<u8>) -> Answer {
+    Answer {
+        partition: orders(partition),
+        error: ErrorCode::NONE,
+        end: 100,
+        diverging: None,
+        leader: None,
+        aborted: Vec::new(),
+        records: bytes.into(),
+    }
+}
+
+fn error(partition: i32, error: ErrorCode) -> Answer {
+    Answer { error, ..records(partition, Vec::new()) }
+}
+
+impl Story {
+    #[allow(clippy::disallowed_methods, reason = "any instant will do as the beginning of a made-up clock")]
+    fn new(partitions: i32) -> Story {
+        let mut fetches = Fetches::new(FetchConfig {
+            max_bytes: 50 * MIB,
+            partition_max_bytes: MIB,
+            buffer_bytes: 16 * MIB,
+            max_wait: Duration::from_millis(500),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+        });
+        for partition in 0..partitions {
+            fetches.add(orders(partition), AssignmentEpoch(1), place(1, 5), 10, -1);
+        }
+        Story { fetches, now: Instant::now() }
+    }
+
+    fn plan(&mut self) -> Plan {
+        self.fetches.poll_plan(self.now).expect("a plan")
+    }
+
+    fn answer(&mut self, plan: &Plan, answer: Answer) -> Vec<Outcome> {
+        self.fetches.on_answer(self.now, plan.id, vec![answer])
+    }
+
+    fn chunks(outcomes: &[Outcome]) -> usize {
+        outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Chunk(_))).count()
+    }
+}
+
+#[test]
+fn the_next_fetch_is_out_while_records_are_handled_and_a_third_chunk_waits() {
+    let mut story = Story::new(1);
+    let first = story.plan();
+    assert_eq!(first.partitions[0].offset, 10);
+    assert_eq!(story.fetches.poll_plan(story.now), None, "one request per leader");
+    assert_eq!(Story::chunks(&story.answer(&first, records(0, batch(10, 5, 5)))), 1);
+    let second = story.plan();
+    assert_eq!((second.partitions[0].offset, second.partitions[0].last_fetched_epoch), (15, 5));
+    story.answer(&second, records(0, batch(15, 5, 5)));
+    assert_eq!(story.fetches.poll_plan(story.now), None, "two chunks wait");
+    story.fetches.on_released(&orders(0), AssignmentEpoch(1), 61);
+    assert_eq!(story.plan().partitions[0].offset, 20);
+}
+
+#[test]
+fn an_answer_after_the_reassignment_is_dropped() {
+    let mut story = Story::new(1);
+    let old = story.plan();
+    story.fetches.end(AssignmentEpoch(1));
+    story.fetches.add(orders(0), AssignmentEpoch(2), place(1, 5), 10, -1);
+    assert!(story.answer(&old, records(0, batch(10, 5, 5))).is_empty());
+    assert_eq!(story.fetches.buffered(), 0);
+    assert_eq!(story.plan().partitions[0].offset, 10);
+}
+
+#[test]
+fn an_answer_for_a_position_left_behind_is_dropped() {
+    let mut story = Story::new(1);
+    let old = story.plan();
+    story.fetches.set_position(&orders(0), AssignmentEpoch(1), 50);
+    assert!(story.answer(&old, records(0, batch(10, 5, 5))).is_empty());
+    assert_eq!(story.plan().partitions[0].offset, 50);
+}
+
+#[test]
+fn what_is_asked_for_and_what_waits_stay_within_the_buffer() {
+    let mut story = Story::new(40);
+    for partition in 20..40 {
+        story.fetches.add(orders(partition), AssignmentEpoch(1), place(2, 5), 0, -1);
+    }
+    let (one, two) = (story.plan(), story.plan());
+    assert_ne!(one.broker, two.broker);
+    assert!(one.max_bytes + two.max_bytes <= 16 * MIB);
+    assert!(one.partitions.iter().all(|planned| planned.max_bytes * 2 * 40 <= 16 * MIB));
+    story.fetches.buffered = 16 * MIB;
+    story.answer(&one, error(0, ErrorCode::NONE));
+    assert_eq!(story.fetches.poll_plan(story.now), None, "no room");
+}
+
+#[test]
+fn a_moved_leader_is_followed_and_an_older_answer_does_not_lead_back() {
+    let mut story = Story::new(1);
+    let plan = story.plan();
+    let moved = Answer { leader: Some((2, 6)), ..error(0, ErrorCode::NOT_LEADER_OR_FOLLOWER) };
+    let outcomes = story.answer(&plan, moved);
+    assert!(matches!(outcomes[..], [Outcome::Refresh(_, Some((2, 6)))]));
+    story.fetches.on_places(|_| Some(place(2, 6)));
+    story.fetches.on_places(|_| Some(place(1, 5)));
+    story.now += Duration::from_millis(100);
+    story.fetches.handle_timeout(story.now);
+    let plan = story.plan();
+    assert_eq!((plan.broker, plan.partitions[0].leader_epoch, plan.partitions[0].offset), (2, 6, 10));
+}
+
+#[test]
+fn out_of_range_stops_the_partition_and_nothing_jumps() {
+    let mut story = Story::new(1);
+    let plan = story.plan();
+    let outcomes = story.answer(&plan, error(0, ErrorCode::OFFSET_OUT_OF_RANGE));
+    assert!(matches!(outcomes[..], [Outcome::OutOfRange(_, AssignmentEpoch(1), 10)]));
+    story.now += Duration::from_secs(60);
+    story.fetches.handle_timeout(story.now);
+    assert_eq!(story.fetches.poll_plan(story.now), None);
+}
+
+#[test]
+fn a_log_cut_below_the_position_is_told_with_both_offsets() {
+    let mut story = Story::new(1);
+    let plan = story.plan();
+    let outcomes = story.answer(&plan, Answer { diverging: Some((4, 7)), ..records(0, Vec::new()) });
+    assert!(matches!(outcomes[..], [Outcome::Diverged { position: 10, end: 7, epoch: 4, .. }]));
+}
+
+#[test]
+fn a_topic_created_again_stops_its_partitions() {
+    let mut story = Story::new(1);
+    let new = Place { topic_id: TopicId([2; 16]), leader: Some((1, 0)) };
+    assert!(matches!(story.fetches.on_places(|_| Some(new))[..], [Outcome::Recreated(..)]));
+    assert!(story.fetches.on_places(|_| Some(new)).is_empty(), "told once");
+    assert_eq!(story.fetches.poll_plan(story.now), None);
+}
+
+#[test]
+fn a_broker_that_does_not_answer_rests_before_it_is_asked_again() {
+    let mut story = Story::new(1);
+    let plan = story.plan();
+    story.fetches.on_failed(story.now, plan.id);
+    assert_eq!(story.fetches.poll_plan(story.now), None);
+    assert_eq!(story.fetches.poll_timeout(), Some(story.now + Duration::from_millis(100)));
+    story.now += Duration::from_millis(100);
+    story.fetches.handle_timeout(story.now);
+    assert_eq!(story.plan().partitions[0].offset, 10);
+}
+
+#[test]
+fn a_full_partition_does_not_hold_back_another() {
+    let mut story = Story::new(2);
+    for base in [10, 11] {
+        let plan = story.plan();
+        story.answer(&plan, records(0, batch(base, 1, 5)));
+    }
+    let plan = story.plan();
+    assert_eq!(plan.partitions.iter().map(|planned| planned.partition.clone()).collect::<Vec<_>>(), [orders(1)]);
+    assert_eq!(plan.max_wait, SHORT_WAIT);
+}

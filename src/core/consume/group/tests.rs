@@ -1,0 +1,275 @@
+//! Stories of a member on a made-up clock.
+
+use super::*;
+
+const HEARTBEAT: Duration = Duration::from_secs(3);
+
+struct Story {
+    group: Group,
+    now: Instant,
+}
+
+impl Story {
+    fn new() -> Story {
+        Story::with(None)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "any instant will do as the beginning of a made-up clock")]
+    fn with(instance_id: Option<&str>) -> Story {
+        let now = Instant::now();
+        let config = GroupConfig {
+            topics: vec![Arc::from("orders")],
+            instance_id: instance_id.map(Into::into),
+            heartbeat_interval: HEARTBEAT,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+        };
+        Story { group: Group::new(config, now), now }
+    }
+
+    fn next(&mut self) -> Action {
+        self.group.poll_action().expect("an action")
+    }
+
+    fn nothing(&mut self) {
+        assert_eq!(self.group.poll_action(), None);
+    }
+
+    fn after(&mut self, time: Duration) {
+        self.now += time;
+        self.group.handle_timeout(self.now);
+    }
+
+    fn coordinator(&mut self) {
+        let Action::FindCoordinator { id, .. } = self.next() else { panic!("no look-up") };
+        self.group.on_coordinator(self.now, id, true);
+    }
+
+    fn join_id(&mut self) -> (RequestId, String) {
+        match self.next() {
+            Action::Join { id, member_id, .. } => (id, member_id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn heartbeat(&mut self, error: ErrorCode) {
+        self.after(HEARTBEAT);
+        let Action::Heartbeat { id, .. } = self.next() else { panic!("no heartbeat") };
+        self.group.on_heartbeat(self.now, id, error);
+    }
+
+    /// Joins as follower in `generation` and is given orders-0.
+    fn settle_in(&mut self, generation: i32) -> AssignmentEpoch {
+        let (id, _) = self.join_id();
+        self.group.on_joined(self.now, id, joined(generation, "someone-else", "m1"));
+        let Action::Sync { id, assignments, .. } = self.next() else { panic!("no sync") };
+        assert!(assignments.is_empty(), "only the leader assigns");
+        let bytes = protocol::encode_assignment(&[TopicPartition::new("orders", 0)]);
+        self.group.on_synced(self.now, id, ErrorCode::NONE, &bytes);
+        match self.next() {
+            Action::Assign { epoch, partitions } => {
+                assert_eq!(partitions, [TopicPartition::new("orders", 0)]);
+                epoch
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn stable(instance_id: Option<&str>) -> (Story, AssignmentEpoch) {
+        let mut story = Story::with(instance_id);
+        story.coordinator();
+        let epoch = story.settle_in(7);
+        (story, epoch)
+    }
+}
+
+fn joined(generation: i32, leader: &str, member_id: &str) -> Joined {
+    Joined {
+        error: ErrorCode::NONE,
+        generation,
+        protocol: assignor::RANGE.into(),
+        leader: leader.into(),
+        member_id: member_id.into(),
+        skip_assignment: false,
+        members: Vec::new(),
+    }
+}
+
+fn refused(error: ErrorCode, member_id: &str) -> Joined {
+    Joined { error, ..joined(-1, "", member_id) }
+}
+
+#[test]
+fn the_first_join_is_told_a_member_id_and_repeated_with_it() {
+    let mut story = Story::new();
+    story.coordinator();
+    let (id, member_id) = story.join_id();
+    assert_eq!(member_id, "");
+    story.group.on_joined(story.now, id, refused(ErrorCode::MEMBER_ID_REQUIRED, "m1"));
+    let (_, member_id) = story.join_id();
+    assert_eq!(member_id, "m1");
+}
+
+#[test]
+fn the_leader_assigns_and_a_grown_topic_makes_it_assign_anew() {
+    let mut story = Story::new();
+    story.coordinator();
+    let (id, _) = story.join_id();
+    let subscription = protocol::encode_subscription(&[Arc::from("orders")]);
+    let members = vec![("m1".to_owned(), None, subscription.clone()), ("m2".to_owned(), None, subscription)];
+    story.group.on_joined(story.now, id, Joined { members, ..joined(1, "m1", "m1") });
+    let Action::CountPartitions { id, topics } = story.next() else { panic!() };
+    assert_eq!(topics, BTreeSet::from([Arc::from("orders")]));
+    story.group.on_counted(story.now, id, BTreeMap::from([(Arc::from("orders"), 3)]));
+    let Action::Sync { id, assignments, .. } = story.next() else { panic!() };
+    let given: Vec<usize> =
+        assignments.iter().map(|(_, bytes)| protocol::decode_assignment(bytes).unwrap().len()).collect();
+    assert_eq!(given, [2, 1]);
+    story.group.on_synced(story.now, id, ErrorCode::NONE, &assignments[0].1);
+    let Action::Assign { epoch, .. } = story.next() else { panic!() };
+
+    story.group.on_counts_seen(story.now, &BTreeMap::from([(Arc::from("orders"), 3)]));
+    story.group.on_counts_seen(story.now, &BTreeMap::new());
+    story.nothing();
+    story.group.on_counts_seen(story.now, &BTreeMap::from([(Arc::from("orders"), 4)]));
+    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
+}
+
+#[test]
+fn a_rebalance_waits_for_the_handlers_while_heartbeats_go_on() {
+    let (mut story, epoch) = Story::stable(None);
+    story.heartbeat(ErrorCode::NONE);
+    story.heartbeat(ErrorCode::REBALANCE_IN_PROGRESS);
+    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
+    assert_eq!(story.group.generation().unwrap().number, 7, "commits still name the old generation");
+    story.heartbeat(ErrorCode::REBALANCE_IN_PROGRESS);
+    story.nothing();
+    story.group.on_revoked(story.now, epoch);
+    assert_eq!(story.group.generation(), None);
+    assert_eq!(story.settle_in(8), AssignmentEpoch(epoch.0 + 1));
+}
+
+#[test]
+fn a_forgotten_member_has_lost_its_partitions_and_its_id() {
+    let (mut story, epoch) = Story::stable(None);
+    story.heartbeat(ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(story.next(), Action::Revoke { epoch, lost: true });
+    assert_eq!(story.group.generation(), None, "nothing can be committed");
+    story.group.on_revoked(story.now, epoch);
+    assert_eq!(story.join_id().1, "");
+}
+
+#[test]
+fn a_commit_of_an_old_generation_loses_the_assignment_and_keeps_the_id() {
+    let (mut story, epoch) = Story::stable(None);
+    let generation = story.group.generation().unwrap();
+    story.group.on_commit_refused(story.now, &generation, ErrorCode::ILLEGAL_GENERATION);
+    assert_eq!(story.next(), Action::Revoke { epoch, lost: true });
+    story.group.on_revoked(story.now, epoch);
+    assert_eq!(story.join_id().1, "m1");
+    story.group.on_commit_refused(story.now, &generation, ErrorCode::ILLEGAL_GENERATION);
+    story.nothing();
+}
+
+#[test]
+fn a_generation_lost_while_handlers_finish_is_told() {
+    let (mut story, epoch) = Story::stable(None);
+    story.heartbeat(ErrorCode::REBALANCE_IN_PROGRESS);
+    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
+    story.heartbeat(ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(story.next(), Action::Revoke { epoch, lost: true });
+}
+
+#[test]
+fn the_coordinator_moves_and_the_assignment_stays() {
+    let (mut story, _) = Story::stable(None);
+    story.heartbeat(ErrorCode::NOT_COORDINATOR);
+    story.nothing();
+    story.after(Duration::from_millis(100));
+    let Action::FindCoordinator { id, moved } = story.next() else { panic!() };
+    assert!(moved);
+    story.group.on_coordinator(story.now, id, false);
+    story.nothing();
+    story.after(Duration::from_millis(200));
+    story.coordinator();
+    story.nothing();
+    assert!(story.group.generation().is_some());
+    story.heartbeat(ErrorCode::NONE);
+}
+
+#[test]
+fn a_heartbeat_without_answer_costs_a_look_up_and_no_assignment() {
+    let (mut story, _) = Story::stable(None);
+    story.after(HEARTBEAT);
+    let Action::Heartbeat { id, .. } = story.next() else { panic!() };
+    story.group.on_unanswered(story.now, id);
+    story.after(Duration::from_millis(100));
+    story.coordinator();
+    let Action::Heartbeat { id: again, .. } = story.next() else { panic!() };
+    story.group.on_heartbeat(story.now, id, ErrorCode::UNKNOWN_MEMBER_ID); // the late answer to the first
+    story.nothing();
+    story.group.on_heartbeat(story.now, again, ErrorCode::NONE);
+    assert!(story.group.generation().is_some());
+}
+
+#[test]
+fn a_loading_coordinator_is_asked_again_after_a_pause() {
+    let mut story = Story::new();
+    story.coordinator();
+    let (id, _) = story.join_id();
+    story.group.on_joined(story.now, id, refused(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ""));
+    story.nothing();
+    assert_eq!(story.group.poll_timeout(), Some(story.now + Duration::from_millis(100)));
+    story.after(Duration::from_millis(100));
+    story.join_id();
+}
+
+#[test]
+fn the_group_moves_on_between_join_and_sync() {
+    let mut story = Story::new();
+    story.coordinator();
+    let (id, _) = story.join_id();
+    story.group.on_joined(story.now, id, joined(1, "other", "m1"));
+    let Action::Sync { id, .. } = story.next() else { panic!() };
+    story.group.on_synced(story.now, id, ErrorCode::REBALANCE_IN_PROGRESS, b"");
+    assert_eq!(story.join_id().1, "m1");
+}
+
+#[test]
+fn a_fenced_instance_stops_for_good() {
+    let (mut story, _) = Story::stable(Some("billing-1"));
+    story.heartbeat(ErrorCode::FENCED_INSTANCE_ID);
+    let Action::Fail(failure) = story.next() else { panic!() };
+    assert_eq!((failure.during, failure.code), ("Heartbeat", Some(ErrorCode::FENCED_INSTANCE_ID)));
+    assert!(story.group.is_over());
+    assert_eq!(story.group.poll_timeout(), None);
+}
+
+#[test]
+fn leaving_commits_first_and_a_static_member_does_not_leave() {
+    let (mut story, epoch) = Story::stable(None);
+    story.group.leave(story.now);
+    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
+    story.group.on_revoked(story.now, epoch);
+    let Action::Leave { id, member_id } = story.next() else { panic!() };
+    assert_eq!(member_id, "m1");
+    story.group.on_left(id);
+    assert!(story.group.is_over());
+
+    let (mut story, epoch) = Story::stable(Some("billing-1"));
+    story.group.leave(story.now);
+    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
+    story.group.on_revoked(story.now, epoch);
+    story.nothing();
+    assert!(story.group.is_over());
+}
+
+#[test]
+fn hostile_subscription_bytes_of_another_member_stop_the_leader_with_its_name() {
+    let mut story = Story::new();
+    story.coordinator();
+    let (id, _) = story.join_id();
+    let members = vec![("m2".to_owned(), None, Bytes::from_static(b"\x00\x03\x7f\xff\xff\xff"))];
+    story.group.on_joined(story.now, id, Joined { members, ..joined(1, "m1", "m1") });
+    let Action::Fail(failure) = story.next() else { panic!() };
+    assert!(failure.detail.contains("m2"));
+}

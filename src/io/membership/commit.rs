@@ -1,0 +1,144 @@
+//! Sending what watermarks allow to be committed, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::core::consume::group::Generation;
+use crate::core::consume::watermark::Committable;
+use crate::core::verdict::group::{CommitVerdict, commit as verdict};
+use crate::error::ConsumeError;
+use crate::io::cluster::{Cluster, Lane};
+use crate::io::inbox::{Assigned, Stats};
+use crate::sync::lock;
+use crate::types::TopicPartition;
+use crate::wire::ErrorCode;
+use crate::wire::requests::find_coordinator::CoordinatorType;
+use crate::wire::requests::offset_commit::{OffsetCommitPartition, OffsetCommitRequest};
+
+/// How commits reach the coordinator.
+#[derive(Clone)]
+pub(super) struct Committer {
+    pub(super) cluster: Cluster,
+    pub(super) group: Arc<str>,
+    pub(super) instance_id: Option<String>,
+    pub(super) lane: Lane,
+    pub(super) stats: Arc<Stats>,
+    /// One commit at a time: an older one that is repeated must not overtake a newer one.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A commit that did not go through.
+#[derive(Clone, Debug)]
+pub(super) struct CommitFailure {
+    /// The code, when the coordinator says that this member is not (or not in this generation) of the group.
+    pub(super) fenced: Option<ErrorCode>,
+    /// It will be refused however often it is sent.
+    pub(super) hopeless: bool,
+    pub(super) reason: String,
+    pub(super) uncommitted: Vec<(TopicPartition, i64)>,
+}
+
+impl CommitFailure {
+    /// As the application is told.
+    pub(super) fn into_error(self, group: Arc<str>) -> ConsumeError {
+        ConsumeError::Commit { group, uncommitted: self.uncommitted, reason: self.reason }
+    }
+}
+
+impl Committer {
+    /// Commits what is handled of `assigned` now, repeating until `deadline`; without one there is a single attempt.
+    ///
+    /// `generation` is none for partitions that were assigned by hand.
+    pub(super) async fn commit(
+        &self,
+        generation: Option<&Generation>,
+        assigned: &[Arc<Assigned>],
+        deadline: Option<Instant>,
+    ) -> Result<(), CommitFailure> {
+        let _turn = self.turn.lock().await;
+        let mut attempt = 0;
+        loop {
+            let offsets: Vec<(Arc<Assigned>, Committable)> = assigned
+                .iter()
+                .filter_map(|assigned| Some((assigned.clone(), lock(&assigned.watermark).committable()?)))
+                .collect();
+            if offsets.is_empty() {
+                return Ok(());
+            }
+            let Err(failure) = self.send(generation, &offsets).await else {
+                self.stats.commits.add(1);
+                return Ok(());
+            };
+            self.stats.commit_failures.add(1);
+            attempt += 1;
+            let pause = self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next());
+            let in_time = deadline.is_some_and(|deadline| self.cluster.thread().now() + pause < deadline);
+            if failure.fenced.is_some() || failure.hopeless || !in_time {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    async fn send(
+        &self,
+        generation: Option<&Generation>,
+        offsets: &[(Arc<Assigned>, Committable)],
+    ) -> Result<(), CommitFailure> {
+        let mut topics: BTreeMap<Arc<str>, Vec<OffsetCommitPartition>> = BTreeMap::new();
+        for (_, committable) in offsets {
+            let partition = committable.partition();
+            topics.entry(partition.topic.clone()).or_default().push(OffsetCommitPartition {
+                partition: partition.partition,
+                offset: committable.offset(),
+                leader_epoch: committable.leader_epoch(),
+                metadata: String::new(),
+            });
+        }
+        let request = OffsetCommitRequest {
+            group: self.group.clone(),
+            generation: generation.map_or(-1, |generation| generation.number),
+            member_id: generation.map_or(String::new(), |generation| generation.member_id.clone()),
+            instance_id: generation.and(self.instance_id.clone()),
+            topics: topics.into_iter().collect(),
+        };
+        let mut failure =
+            CommitFailure { fenced: None, hopeless: false, reason: String::new(), uncommitted: Vec::new() };
+        let answer = match self.cluster.coordinator_on(CoordinatorType::Group, &self.group, self.lane).await {
+            Ok(connection) => connection.submit(&request, self.cluster.config().request_timeout).await,
+            Err(error) => Err(error),
+        };
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                self.cluster.coordinator_moved(CoordinatorType::Group, &self.group);
+                failure.hopeless = !error.is_retryable();
+                failure.reason = error.to_string();
+                failure.uncommitted = offsets.iter().map(|(_, c)| (c.partition().clone(), c.offset())).collect();
+                return Err(failure);
+            }
+        };
+        let code = |partition: &TopicPartition| {
+            let (_, partitions) = response.topics.iter().find(|(topic, _)| *topic == partition.topic)?;
+            partitions.iter().find(|(index, _)| *index == partition.partition).map(|(_, code)| *code)
+        };
+        for (assigned, committable) in offsets {
+            // A partition that the answer leaves out is not committed.
+            let code = code(committable.partition()).unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR);
+            match verdict(code) {
+                CommitVerdict::Committed => {
+                    lock(&assigned.watermark).on_committed(committable);
+                    continue;
+                }
+                CommitVerdict::Retry | CommitVerdict::Rebalancing => {}
+                CommitVerdict::FindCoordinator => self.cluster.coordinator_moved(CoordinatorType::Group, &self.group),
+                CommitVerdict::Fenced => failure.fenced = Some(code),
+                CommitVerdict::Refused => failure.hopeless = true,
+            }
+            failure.reason = format!("{code}: {}", code.meaning());
+            failure.uncommitted.push((committable.partition().clone(), committable.offset()));
+        }
+        if failure.uncommitted.is_empty() { Ok(()) } else { Err(failure) }
+    }
+}

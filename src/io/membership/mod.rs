@@ -1,0 +1,460 @@
+//! Drives [`crate::core::consume::group`] on the I/O thread: joins, heartbeats, commits, hands assignments to the
+//! fetcher and to the future that runs handlers. Partitions assigned by hand take the same way, without the group.
+
+mod commit;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::cluster::{Cluster, Lane};
+use super::fetcher::{FetchCommand, sleep_until};
+use super::inbox::{Assigned, Command, Inbox, Message, Stats};
+use super::offsets::{self, Start};
+use crate::config::ConsumerConfig;
+use crate::core::consume::group::{Action, Generation, Group, GroupConfig, GroupFailure, Joined, RequestId};
+use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
+use crate::error::ConsumeError;
+use crate::sync::lock;
+use crate::types::TopicPartition;
+use crate::wire::ErrorCode;
+use crate::wire::requests::find_coordinator::CoordinatorType;
+use commit::{CommitFailure, Committer};
+
+/// What a consumer reads.
+#[derive(Clone, Debug)]
+pub(crate) enum Subscription {
+    /// Topics, shared out within the group.
+    Topics(Vec<Arc<str>>),
+    /// Partitions, each perhaps from a given offset on.
+    Partitions(Vec<(TopicPartition, Option<i64>)>),
+}
+
+/// What the membership works with.
+pub(crate) struct MembershipContext {
+    pub(crate) cluster: Cluster,
+    pub(crate) config: Arc<ConsumerConfig>,
+    pub(crate) group: Option<Arc<str>>,
+    pub(crate) subscription: Subscription,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) fetcher: mpsc::UnboundedSender<FetchCommand>,
+}
+
+/// What something of ours came to.
+enum Event {
+    Coordinator(RequestId, bool),
+    Joined(RequestId, Joined),
+    Counted(RequestId, BTreeMap<Arc<str>, i32>),
+    Synced(RequestId, ErrorCode, bytes::Bytes),
+    Heartbeat(RequestId, ErrorCode),
+    Left(RequestId),
+    /// No answer, and none to come.
+    Unanswered(RequestId),
+    /// An answer that cannot be, such as a version that the broker does not have.
+    Impossible(ConsumeError),
+    Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
+    Committed(Option<Generation>, Result<(), CommitFailure>),
+    /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
+    GivenBack(AssignmentEpoch, Option<Generation>, Result<(), CommitFailure>),
+}
+
+struct Membership {
+    context: MembershipContext,
+    group: Option<Group>,
+    committer: Option<Committer>,
+    events: mpsc::UnboundedSender<Event>,
+    assigned: Vec<Arc<Assigned>>,
+    epoch: AssignmentEpoch,
+    /// The look-up of positions of the present assignment.
+    positions: Option<JoinHandle<()>>,
+    next_commit: Instant,
+    committing: bool,
+    failed_commits: u32,
+    /// Whom to tell when all is committed and left.
+    finishing: Option<Vec<oneshot::Sender<Result<(), ConsumeError>>>>,
+    deadline: Option<Instant>,
+    outcome: Result<(), ConsumeError>,
+    /// The future that runs handlers is gone.
+    alone: bool,
+    over: bool,
+}
+
+/// Commits that fail in a row before the log warns.
+const WARN_AFTER: u32 = 3;
+
+/// Runs one consumer's membership until it is told to finish, or nobody is left to tell it.
+pub(crate) async fn run(context: MembershipContext, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let (events, mut happened) = mpsc::unbounded_channel();
+    let mut views = context.cluster.watch();
+    let mut membership = Membership::new(context, events);
+    membership.start();
+    while !membership.over {
+        membership.act();
+        if membership.over {
+            break;
+        }
+        let timeout = membership.timeout();
+        tokio::select! {
+            biased;
+            Some(event) = happened.recv() => membership.on_event(event),
+            command = commands.recv(), if !membership.alone => membership.on_command(command),
+            Ok(()) = views.changed() => { views.borrow_and_update(); membership.on_view(); }
+            () = sleep_until(timeout) => membership.on_timeout(),
+        }
+    }
+    membership.end();
+}
+
+impl Membership {
+    fn new(context: MembershipContext, events: mpsc::UnboundedSender<Event>) -> Membership {
+        let now = context.cluster.thread().now();
+        let config = &context.config;
+        let group = match (&context.subscription, &context.group) {
+            (Subscription::Topics(topics), Some(_)) => Some(Group::new(
+                GroupConfig {
+                    topics: topics.clone(),
+                    instance_id: config.group_instance_id.clone(),
+                    heartbeat_interval: config.heartbeat_interval,
+                    backoff: context.cluster.retry_backoff(),
+                },
+                now,
+            )),
+            _ => None,
+        };
+        // JoinGroup waits at the coordinator, and what follows it on its connection waits behind it.
+        let committer = context.group.as_ref().map(|name| Committer {
+            cluster: context.cluster.clone(),
+            group: name.clone(),
+            instance_id: config.group_instance_id.clone(),
+            lane: context.cluster.own_lane(),
+            stats: context.stats.clone(),
+            turn: Arc::default(),
+        });
+        let next_commit = now + config.commit_interval;
+        Membership {
+            context,
+            group,
+            committer,
+            events,
+            assigned: Vec::new(),
+            epoch: AssignmentEpoch(0),
+            positions: None,
+            next_commit,
+            committing: false,
+            failed_commits: 0,
+            finishing: None,
+            deadline: None,
+            outcome: Ok(()),
+            alone: false,
+            over: false,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.context.cluster.thread().now()
+    }
+
+    fn start(&mut self) {
+        if let Subscription::Partitions(partitions) = &self.context.subscription {
+            let partitions = partitions.clone();
+            self.assign(AssignmentEpoch(1), partitions);
+        }
+    }
+
+    fn timeout(&self) -> Option<Instant> {
+        let group = self.group.as_ref().and_then(Group::poll_timeout);
+        let commit =
+            (self.committer.is_some() && !self.committing && !self.assigned.is_empty()).then_some(self.next_commit);
+        [group, commit, self.deadline].into_iter().flatten().min()
+    }
+
+    fn on_timeout(&mut self) {
+        let now = self.now();
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            // The coordinator does not even take the leave: the session timeout will.
+            return self.finished();
+        }
+        if let Some(group) = &mut self.group {
+            group.handle_timeout(now);
+        }
+        if self.next_commit <= now {
+            self.commit_in_passing();
+        }
+    }
+
+    fn on_view(&mut self) {
+        let now = self.now();
+        let view = self.context.cluster.view();
+        let Some(group) = &mut self.group else { return };
+        let Some(topics) = group.watched_topics() else { return };
+        let counts =
+            topics.iter().filter_map(|topic| Some((topic.clone(), requests::count(view.topic(topic)?)))).collect();
+        group.on_counts_seen(now, &counts);
+    }
+
+    fn on_command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Commit) => self.commit_in_passing(),
+            Some(Command::Finish(reply)) => self.finish(Some(reply)),
+            None => {
+                self.alone = true;
+                self.finish(None);
+            }
+        }
+    }
+
+    /// Commits what is handled, without making anybody wait.
+    fn commit_in_passing(&mut self) {
+        let now = self.now();
+        self.next_commit = now + self.context.config.commit_interval;
+        let generation = self.group.as_ref().and_then(Group::generation);
+        let in_group = self.group.is_some();
+        if self.committing || self.finishing.is_some() || in_group && generation.is_none() {
+            return;
+        }
+        let Some(committer) = self.committer.clone() else { return };
+        if self.assigned.iter().all(|assigned| lock(&assigned.watermark).committable().is_none()) {
+            return;
+        }
+        self.committing = true;
+        let (assigned, events) = (self.assigned.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let outcome = committer.commit(generation.as_ref(), &assigned, None).await;
+            let _ = events.send(Event::Committed(generation, outcome));
+        });
+    }
+
+    fn on_committed(&mut self, generation: Option<Generation>, outcome: Result<(), CommitFailure>) {
+        self.committing = false;
+        match outcome {
+            Ok(()) => self.failed_commits = 0,
+            Err(failure) => {
+                self.failed_commits += 1;
+                if self.failed_commits >= WARN_AFTER {
+                    tracing::warn!(
+                        attempts = self.failed_commits,
+                        reason = failure.reason,
+                        "handled offsets cannot be committed; still trying"
+                    );
+                }
+                self.on_commit_failure(generation, &failure);
+                if failure.hopeless {
+                    self.fail_commit(failure);
+                }
+            }
+        }
+    }
+
+    fn on_commit_failure(&mut self, generation: Option<Generation>, failure: &CommitFailure) {
+        let now = self.now();
+        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, generation, failure.fenced) {
+            group.on_commit_refused(now, &generation, code);
+        }
+    }
+
+    fn fail_commit(&mut self, failure: CommitFailure) {
+        if let Some(committer) = &self.committer {
+            self.context.inbox.push(Message::Failed(failure.into_error(committer.group.clone())));
+        }
+    }
+
+    /// Begins an assignment: where do its partitions begin?
+    fn assign(&mut self, epoch: AssignmentEpoch, partitions: Vec<(TopicPartition, Option<i64>)>) {
+        self.epoch = epoch;
+        self.context.stats.rebalances.add(1);
+        tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
+        let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
+        let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
+        let events = self.events.clone();
+        self.positions = Some(tokio::spawn(async move {
+            let group = group.as_ref().map(|(name, lane)| (name, *lane));
+            let starts = offsets::starts(&cluster, &config, group, partitions).await;
+            let _ = events.send(Event::Positions(epoch, starts));
+        }));
+    }
+
+    fn on_positions(&mut self, epoch: AssignmentEpoch, starts: Result<Vec<Start>, ConsumeError>) {
+        if epoch != self.epoch || self.positions.take().is_none() {
+            return;
+        }
+        let starts = match starts {
+            Ok(starts) => starts,
+            Err(error) => return self.context.inbox.push(Message::Failed(error)),
+        };
+        let mut fetched = Vec::with_capacity(starts.len());
+        for start in starts {
+            let Start { partition, offset, leader_epoch, committed } = start;
+            let watermark = Watermark::new(partition.clone(), epoch, offset, leader_epoch, committed);
+            let assigned = Arc::new(Assigned::new(partition, epoch, watermark));
+            self.context.inbox.push(Message::Assign(assigned.clone()));
+            self.assigned.push(assigned.clone());
+            fetched.push((assigned, offset, leader_epoch));
+        }
+        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
+        self.context.stats.activity.add(1);
+        let _ = self.context.fetcher.send(FetchCommand::Start(fetched));
+    }
+
+    /// Stops handing out, so that nothing new begins; what is lost ends at once, what is not is waited for and committed.
+    fn revoke(&mut self, epoch: AssignmentEpoch, lost: bool) {
+        self.positions.take().inspect(JoinHandle::abort);
+        self.assigned.iter().for_each(|assigned| assigned.revoked.store(true, Ordering::Release));
+        let _ = self.context.fetcher.send(FetchCommand::End(epoch));
+        let (tell, done) = oneshot::channel();
+        self.context.inbox.push(Message::Revoke(epoch, tell));
+        if lost {
+            tracing::warn!(
+                group = self.context.group.as_deref(),
+                "partitions lost: what was handled and not committed will be handled again"
+            );
+            self.close_assignment();
+            return self.on_given_back(epoch);
+        }
+        let config = &self.context.config;
+        let (patience, last) = match self.finishing {
+            // The future that runs handlers has waited for them already.
+            Some(_) => (Duration::ZERO, config.shutdown_timeout),
+            None => (config.rebalance_timeout / 4 * 3, config.rebalance_timeout / 8),
+        };
+        let generation = self.group.as_ref().and_then(Group::generation);
+        let (assigned, events, committer) = (self.assigned.clone(), self.events.clone(), self.committer.clone());
+        let thread = self.context.cluster.thread().clone();
+        let wait = !patience.is_zero() && !self.alone;
+        tokio::spawn(async move {
+            if wait && tokio::time::timeout(patience, done).await.is_err() {
+                tracing::warn!("handlers outlived the rebalance: their records will be handled again elsewhere");
+            }
+            let outcome = match committer {
+                Some(committer) => committer.commit(generation.as_ref(), &assigned, Some(thread.now() + last)).await,
+                None => Ok(()),
+            };
+            let _ = events.send(Event::GivenBack(epoch, generation, outcome));
+        });
+    }
+
+    /// From here on completions of the assignment have no effect.
+    fn close_assignment(&mut self) {
+        for assigned in self.assigned.drain(..) {
+            assigned.revoked.store(true, Ordering::Release);
+            lock(&assigned.watermark).close();
+        }
+        *lock(&self.context.stats.assigned) = Some(Vec::new());
+    }
+
+    fn on_given_back(&mut self, epoch: AssignmentEpoch) {
+        let now = self.now();
+        match &mut self.group {
+            Some(group) => group.on_revoked(now, epoch),
+            None => self.finished(),
+        }
+    }
+
+    fn finish(&mut self, reply: Option<oneshot::Sender<Result<(), ConsumeError>>>) {
+        if let Some(waiting) = &mut self.finishing {
+            waiting.extend(reply);
+            return;
+        }
+        self.finishing = Some(reply.into_iter().collect());
+        let now = self.now();
+        // The last commit, then the leave: each has its time.
+        self.deadline = Some(now + self.context.config.shutdown_timeout * 2);
+        match &mut self.group {
+            Some(group) if group.is_over() => self.finished(),
+            Some(group) => group.leave(now),
+            None => self.revoke(self.epoch, false),
+        }
+    }
+
+    fn finished(&mut self) {
+        self.over = true;
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
+            Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
+            Event::GivenBack(epoch, generation, outcome) => {
+                if epoch != self.epoch {
+                    return;
+                }
+                if let Err(failure) = outcome {
+                    tracing::warn!(reason = failure.reason, "a last commit before giving partitions back failed");
+                    self.on_commit_failure(generation, &failure);
+                    if let (Some(_), Some(committer)) = (&self.finishing, &self.committer) {
+                        self.outcome = Err(failure.into_error(committer.group.clone()));
+                    }
+                }
+                self.close_assignment();
+                return self.on_given_back(epoch);
+            }
+            Event::Impossible(error) => return self.context.inbox.push(Message::Failed(error)),
+            _ => {}
+        }
+        let Some(group) = &mut self.group else { return };
+        match event {
+            Event::Coordinator(id, found) => group.on_coordinator(now, id, found),
+            Event::Joined(id, joined) => group.on_joined(now, id, joined),
+            Event::Counted(id, counts) => group.on_counted(now, id, counts),
+            Event::Synced(id, error, assignment) => group.on_synced(now, id, error, &assignment),
+            Event::Heartbeat(id, error) => group.on_heartbeat(now, id, error),
+            Event::Left(id) => group.on_left(id),
+            Event::Unanswered(id) => group.on_unanswered(now, id),
+            _ => {}
+        }
+    }
+
+    /// Does what the group decided on.
+    fn act(&mut self) {
+        while let Some(action) = self.group.as_mut().and_then(Group::poll_action) {
+            match action {
+                Action::Assign { epoch, partitions } => {
+                    self.assign(epoch, partitions.into_iter().map(|partition| (partition, None)).collect());
+                }
+                Action::Revoke { epoch, lost } => self.revoke(epoch, lost),
+                Action::Fail(failure) => self.on_group_failure(failure),
+                request => self.request(request),
+            }
+        }
+        if self.finishing.is_some() && self.group.as_ref().is_some_and(Group::is_over) {
+            self.finished();
+        }
+    }
+
+    fn on_group_failure(&mut self, failure: GroupFailure) {
+        let Some(committer) = &self.committer else { return };
+        let GroupFailure { during, code, detail } = failure;
+        let error = ConsumeError::Group { group: committer.group.clone(), during, code, detail };
+        let _ = self.context.fetcher.send(FetchCommand::End(self.epoch));
+        self.close_assignment();
+        self.context.inbox.push(Message::Failed(error));
+    }
+
+    fn end(&mut self) {
+        self.positions.take().inspect(JoinHandle::abort);
+        self.close_assignment();
+        if let Some(committer) = &self.committer {
+            self.context.cluster.release_lane(committer.lane);
+        }
+        let outcome = std::mem::replace(&mut self.outcome, Ok(()));
+        if let Some(reply) = self.finishing.take().and_then(|mut waiting| waiting.pop()) {
+            let _ = reply.send(outcome);
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        self.committer.as_ref().map_or(Lane::Control, |committer| committer.lane)
+    }
+
+    fn coordinator_moved(&self) {
+        if let Some(committer) = &self.committer {
+            self.context.cluster.coordinator_moved(CoordinatorType::Group, &committer.group);
+        }
+    }
+}

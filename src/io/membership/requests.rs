@@ -1,0 +1,173 @@
+//! The group's actions as requests to the coordinator, and the answers as events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Event, Membership};
+use crate::core::consume::assignor::RANGE;
+use crate::core::consume::group::{Action, Joined, RequestId};
+use crate::core::consume::protocol::PROTOCOL_TYPE;
+use crate::core::metadata::TopicView;
+use crate::error::CallError;
+use crate::io::cluster::{Cluster, Lane};
+use crate::io::connection::Throttled;
+use crate::wire::Request;
+use crate::wire::requests::find_coordinator::CoordinatorType;
+use crate::wire::requests::heartbeat::HeartbeatRequest;
+use crate::wire::requests::join_group::{JoinGroupRequest, JoinGroupResponse};
+use crate::wire::requests::leave_group::LeaveGroupRequest;
+use crate::wire::requests::sync_group::SyncGroupRequest;
+
+/// The coordinator answers a join when all members have come or their time is over; this much later it is not to come.
+const JOIN_GRACE: Duration = Duration::from_secs(5);
+/// How long a topic that does not exist is looked for before the group is assigned without it.
+const MISSING_TOPIC: Duration = Duration::from_millis(500);
+
+/// Partitions of a topic.
+pub(super) fn count(topic: &Arc<TopicView>) -> i32 {
+    i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)
+}
+
+impl Membership {
+    /// Sends what `action` asks for.
+    pub(super) fn request(&mut self, action: Action) {
+        let Some(group) = self.context.group.clone() else { return };
+        let config = self.context.config.clone();
+        let cluster = self.context.cluster.clone();
+        let timeout = cluster.config().request_timeout;
+        let instance_id = config.group_instance_id.clone();
+        match action {
+            Action::FindCoordinator { id, moved } => {
+                if moved {
+                    self.coordinator_moved();
+                }
+                let (lane, events) = (self.lane(), self.events.clone());
+                tokio::spawn(async move {
+                    let found = cluster.coordinator_on(CoordinatorType::Group, &group, lane).await;
+                    let event = match found {
+                        Ok(_) => Event::Coordinator(id, true),
+                        Err(error) if impossible(&error) => Event::Impossible(error.into()),
+                        Err(error) => {
+                            tracing::debug!(%group, %error, "no coordinator yet");
+                            cluster.coordinator_moved(CoordinatorType::Group, &group);
+                            Event::Coordinator(id, false)
+                        }
+                    };
+                    let _ = events.send(event);
+                });
+            }
+            Action::Join { id, member_id, subscription } => {
+                let request = JoinGroupRequest {
+                    group,
+                    session_timeout_ms: millis(config.session_timeout),
+                    rebalance_timeout_ms: millis(config.rebalance_timeout),
+                    member_id,
+                    instance_id,
+                    protocol_type: PROTOCOL_TYPE,
+                    protocols: vec![(RANGE.to_owned(), subscription)],
+                    reason: None,
+                };
+                let timeout = timeout.max(config.rebalance_timeout + JOIN_GRACE);
+                self.send(id, request, timeout, |id, answer| Event::Joined(id, joined(answer)));
+            }
+            Action::CountPartitions { id, topics } => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    let mut counts = std::collections::BTreeMap::new();
+                    for topic in topics {
+                        match cluster.topic(&topic, MISSING_TOPIC).await {
+                            Ok(view) => {
+                                counts.insert(topic, count(&view));
+                            }
+                            Err(error) => tracing::warn!(%group, %error, "the group is assigned without a topic"),
+                        }
+                    }
+                    let _ = events.send(Event::Counted(id, counts));
+                });
+            }
+            Action::Sync { id, generation, protocol, assignments } => {
+                let (generation, member_id) = (generation.number, generation.member_id);
+                let request = SyncGroupRequest { group, generation, member_id, instance_id, protocol, assignments };
+                // The coordinator answers when the leader has assigned.
+                let timeout = timeout.max(config.rebalance_timeout + JOIN_GRACE);
+                self.send(id, request, timeout, |id, answer| Event::Synced(id, answer.error, answer.assignment));
+            }
+            Action::Heartbeat { id, generation } => {
+                let (generation, member_id) = (generation.number, generation.member_id);
+                let request = HeartbeatRequest { group, generation, member_id, instance_id };
+                // An answer that takes as long as the session is worth nothing.
+                let timeout = timeout.min(config.session_timeout);
+                self.send(id, request, timeout, |id, answer| Event::Heartbeat(id, answer.error));
+            }
+            Action::Leave { id, member_id } => {
+                let request = LeaveGroupRequest { group, member_id, instance_id, reason: None };
+                self.send(id, request, timeout, |id, _| Event::Left(id));
+            }
+            Action::Assign { .. } | Action::Revoke { .. } | Action::Fail(_) => {}
+        }
+    }
+
+    fn send<R>(
+        &self,
+        id: RequestId,
+        request: R,
+        timeout: Duration,
+        event: impl FnOnce(RequestId, R::Response) -> Event + Send + 'static,
+    ) where
+        R: Request + Send + Sync + 'static,
+        R::Response: Throttled + Send + 'static,
+    {
+        let Some(group) = self.context.group.clone() else { return };
+        let (cluster, lane, events) = (self.context.cluster.clone(), self.lane(), self.events.clone());
+        tokio::spawn(async move {
+            let event = match call(&cluster, lane, &group, &request, timeout).await {
+                Ok(answer) => event(id, answer),
+                Err(error) if impossible(&error) => Event::Impossible(error.into()),
+                Err(error) => {
+                    tracing::debug!(%group, %error, "the coordinator did not answer");
+                    Event::Unanswered(id)
+                }
+            };
+            let _ = events.send(event);
+        });
+    }
+}
+
+async fn call<R>(
+    cluster: &Cluster,
+    lane: Lane,
+    group: &Arc<str>,
+    request: &R,
+    timeout: Duration,
+) -> Result<R::Response, CallError>
+where
+    R: Request,
+    R::Response: Throttled + Send + 'static,
+{
+    cluster.coordinator_on(CoordinatorType::Group, group, lane).await?.submit(request, timeout).await
+}
+
+/// Whether no repetition can help.
+fn impossible(error: &CallError) -> bool {
+    !error.is_retryable()
+}
+
+fn joined(answer: JoinGroupResponse) -> Joined {
+    Joined {
+        error: answer.error,
+        generation: answer.generation,
+        protocol: answer.protocol,
+        leader: answer.leader,
+        member_id: answer.member_id,
+        skip_assignment: answer.skip_assignment,
+        members: answer
+            .members
+            .into_iter()
+            .map(|member| (member.member_id, member.instance_id, member.metadata))
+            .collect(),
+    }
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
