@@ -7,13 +7,13 @@ use super::header::{
     LENGTH_EXCLUDES, MAGIC, MAX_TIMESTAMP, PRODUCER_EPOCH, PRODUCER_ID, TRANSACTIONAL,
 };
 use super::records::Records;
-use super::{BatchError, BatchErrorKind, DecodeLimits, varint};
+use super::{BatchError, BatchErrorKind, DecodeLimits, crc, varint};
 use crate::types::{Compression, ProducerIdentity};
 use crate::wire::compression::{self, CompressionError};
 
 /// How large a section may become: the batch's length is a 32-bit number.
 const MAX_SECTION: usize = i32::MAX as usize - HEADER_LEN;
-/// All varints in front of a key: length, timestamp, offset, key length; and the attributes.
+/// All varints in front of a value: length, timestamp, offset, key length, value length; and the attributes.
 const MAX_PREFIX: usize = 32;
 
 /// A record that does not fit.
@@ -31,6 +31,7 @@ pub struct RecordsBuilder {
 }
 
 /// At most how many bytes [`RecordsBuilder::push`] adds for such a record.
+#[inline]
 pub fn encoded_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)]) -> usize {
     let data = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
     // Length, timestamp and offset deltas at their longest, attributes, lengths of key and value, header count.
@@ -86,12 +87,14 @@ impl RecordsBuilder {
         let at = varint::put(&mut prefix, 0, length(body));
         let at = varint::put(&mut prefix, at + 1, timestamp_delta); // between them the attributes: 0
         let at = varint::put(&mut prefix, at, offset_delta);
-        let at = varint::put(&mut prefix, at, key_len);
-        self.buf.extend_from_slice(prefix.get(..at).unwrap_or_default());
+        let mut at = varint::put(&mut prefix, at, key_len);
         if let Some(key) = key {
+            self.buf.extend_from_slice(prefix.get(..at).unwrap_or_default());
             self.buf.extend_from_slice(key);
+            at = 0;
         }
-        put_length(&mut self.buf, value_len);
+        let at = varint::put(&mut prefix, at, value_len);
+        self.buf.extend_from_slice(prefix.get(..at).unwrap_or_default());
         if let Some(value) = value {
             self.buf.extend_from_slice(value);
         }
@@ -172,6 +175,10 @@ fn headers_size(headers: &[(&str, Option<&[u8]>)]) -> usize {
 
 #[inline]
 fn put_headers(buf: &mut BytesMut, headers: &[(&str, Option<&[u8]>)]) {
+    if headers.is_empty() {
+        buf.extend_from_slice(&[0]);
+        return;
+    }
     put_length(buf, length(headers.len()));
     for (key, value) in headers {
         put_length(buf, length(key.len()));
@@ -314,7 +321,7 @@ pub fn stamp(
     put(BASE_SEQUENCE, &base_sequence.to_be_bytes());
     put(COUNT, &section.count.to_be_bytes());
     let crc = crc32c::crc32c(&header[ATTRIBUTES..]);
-    let crc = crc32c::crc32c_combine(crc, records_crc, section.bytes.len());
+    let crc = crc::combine(crc, records_crc, section.bytes.len() as u32);
     header[CRC..ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
     Bytes::copy_from_slice(&header)
 }

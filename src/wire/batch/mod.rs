@@ -19,6 +19,7 @@
 //! A record: length, attributes (1 byte, 0), timestamp delta, offset delta, key length and key, value length and value
 //! (-1 for null), header count, headers (key length, key, value length, value); all numbers zigzag varints.
 
+mod crc;
 mod decode;
 mod encode;
 mod header;

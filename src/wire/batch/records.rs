@@ -109,7 +109,9 @@ impl Records {
         usize::try_from(self.left).unwrap_or(0)
     }
 
-    #[inline]
+    // Inlined to the end: a record that is written to memory in pieces and read back whole stalls for as long as all
+    // the rest takes.
+    #[inline(always)]
     fn parse(&mut self) -> Result<RawRecord, &'static str> {
         const CUT: &str = "a number that is cut short or too long";
         let bytes = &self.bytes[..];
@@ -165,7 +167,7 @@ impl Records {
 impl Iterator for Records {
     type Item = Result<RawRecord, BatchError>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.left <= 0 {
             // Bytes that no record accounts for mean that the count is wrong: better stop than lose records.
@@ -203,7 +205,7 @@ fn decompress(codec: Compression, raw: &Bytes, count: i32, limits: &DecodeLimits
 }
 
 /// A length and that many bytes; none for null.
-#[inline]
+#[inline(always)]
 fn field(record: &[u8], at: &mut usize) -> Result<Option<Range<u32>>, &'static str> {
     let length = varint::get_32(record, at).ok_or("a number that is cut short or too long")?;
     if length < 0 {

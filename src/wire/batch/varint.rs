@@ -22,7 +22,7 @@ pub(super) fn len(zigzag: u64) -> usize {
 }
 
 /// Writes a zigzag number at `at`, gives the place behind it. The caller has made room.
-#[inline]
+#[inline(always)]
 pub(super) fn put<const N: usize>(out: &mut [u8; N], mut at: usize, mut zigzag: u64) -> usize {
     while zigzag >= 0x80 && at < N {
         out[at] = zigzag as u8 | 0x80;
@@ -36,33 +36,38 @@ pub(super) fn put<const N: usize>(out: &mut [u8; N], mut at: usize, mut zigzag: 
 }
 
 /// Reads a number of at most 32 bits at `at` and moves `at` behind it. None: it is cut short, or longer than it may be.
-#[inline]
+#[inline(always)]
 pub(super) fn get_32(bytes: &[u8], at: &mut usize) -> Option<i32> {
-    let first = *bytes.get(*at)?;
-    // Most are one byte: lengths below 64, offsets of small batches.
-    let raw = if first < 0x80 {
-        *at += 1;
-        u32::from(first)
-    } else {
-        let raw = get_long(bytes, at, MAX_32)?;
-        u32::try_from(raw).ok()?
-    };
+    let raw = get_raw(bytes, at, MAX_32)?;
+    let raw = u32::try_from(raw).ok()?;
     Some((raw >> 1) as i32 ^ -((raw & 1) as i32))
 }
 
 /// Reads a number of at most 64 bits at `at` and moves `at` behind it. None: it is cut short, or longer than it may be.
-#[inline]
+#[inline(always)]
 pub(super) fn get_64(bytes: &[u8], at: &mut usize) -> Option<i64> {
-    let first = *bytes.get(*at)?;
-    let raw = if first < 0x80 {
-        *at += 1;
-        u64::from(first)
-    } else {
-        get_long(bytes, at, MAX_64)?
-    };
+    let raw = get_raw(bytes, at, MAX_64)?;
     Some((raw >> 1) as i64 ^ -((raw & 1) as i64))
 }
 
+/// Nearly all numbers are of one byte or two: lengths below 8192, offsets and seconds within a batch.
+#[inline(always)]
+fn get_raw(bytes: &[u8], at: &mut usize, max: usize) -> Option<u64> {
+    let rest = bytes.get(*at..)?;
+    let first = *rest.first()?;
+    if first < 0x80 {
+        *at += 1;
+        return Some(u64::from(first));
+    }
+    let second = *rest.get(1)?;
+    if second < 0x80 {
+        *at += 2;
+        return Some(u64::from(first & 0x7f) | u64::from(second) << 7);
+    }
+    get_long(bytes, at, max)
+}
+
+#[cold]
 fn get_long(bytes: &[u8], at: &mut usize, max: usize) -> Option<u64> {
     let mut raw = 0u64;
     for (i, byte) in bytes.get(*at..)?.iter().take(max).enumerate() {
