@@ -3,6 +3,7 @@
 //! A case knows nothing of the cluster but a [`Lab`]: addresses, and the means to kill and start brokers.
 
 mod bench;
+mod cases_group;
 mod cases_identity;
 mod cases_log;
 mod cases_restart;
@@ -53,7 +54,7 @@ impl Case {
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    [cases_identity::CASES, cases_log::CASES, cases_restart::CASES].concat()
+    [cases_identity::CASES, cases_group::CASES, cases_log::CASES, cases_restart::CASES].concat()
 }
 
 impl Lab for crate::fake::FakeCluster {

@@ -1,4 +1,5 @@
 //! Every fault, told from the client's side.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic and look at the clock")]
 
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, HeartbeatRequest, MetadataRequest};

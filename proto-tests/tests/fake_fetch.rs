@@ -1,4 +1,5 @@
 //! Reading from the fake cluster: waiting, limits, epochs, sessions.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic and look at the clock")]
 
 use kafka_protocol::messages::fetch_request::ForgottenTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};

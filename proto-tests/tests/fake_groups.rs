@@ -1,4 +1,5 @@
 //! Consumer groups on the fake cluster: generations, rebalances, sessions, commits, coordinators.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;

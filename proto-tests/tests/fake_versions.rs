@@ -1,4 +1,5 @@
 //! Every version of every API that the fake cluster offers can be asked and answered, with and without an error.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::*;

@@ -93,8 +93,11 @@ fn too_few_replicas(bench: &mut Bench<'_>) -> Result<(), String> {
         let probe = leader.describe_producers(&topic, 0).map_err(text)?;
         expect("nothing stored", probe, Ok(Vec::new()))?;
         let (code, offset) = leader.produce_batch(&topic, 0, &batch(id, 0, 0, &["a"]), 1).map_err(text)?;
-        expect("acks=1", (code, offset), (0, 0))
+        expect("acks=1", (code, offset), (0, 0))?;
+        // KIP-966: below min.insync.replicas the high watermark stands still.
+        expect("not readable", leader.fetch(&topic, 0, 0).map_err(text)?, (0, Vec::new()))
     })();
     bench.lab().restart(dead);
-    result
+    result?;
+    bench.until("the record to be readable", || expect("values", bench.values(&topic, 0, 0)?.len(), 1))
 }

@@ -20,6 +20,7 @@ impl Builder {
                 auto_create: false,
                 default_partitions: 1,
                 min_insync: 1,
+                moves_below_min_insync: false,
                 producer_id_expiration: Duration::from_secs(24 * 60 * 60),
                 initial_rebalance_delay: Duration::ZERO,
                 cluster_id: "fake-cluster-0000000000".to_owned(),
@@ -53,6 +54,15 @@ impl Builder {
     #[must_use]
     pub fn min_insync(mut self, replicas: usize) -> Self {
         self.settings.min_insync = replicas;
+        self
+    }
+
+    /// Whether the high watermark moves although fewer replicas than `min.insync.replicas` are in sync, as in brokers before
+    /// KIP-966. When the ISR shrinks while acks=all waits, such brokers answer NOT_ENOUGH_REPLICAS_AFTER_APPEND; with
+    /// false, the default, the request ends in REQUEST_TIMED_OUT, as measured on Kafka 4.3.
+    #[must_use]
+    pub fn high_watermark_below_min_insync(mut self, moves: bool) -> Self {
+        self.settings.moves_below_min_insync = moves;
         self
     }
 

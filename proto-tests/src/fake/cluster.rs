@@ -131,15 +131,14 @@ impl FakeCluster {
     pub fn add_partitions(&self, name: &str, count: usize) {
         let mut state = self.inner.shared.lock();
         let live = state.live();
-        let default = state.settings.min_insync;
-        if let Some(topic) = state.topics.get_mut(name) {
-            let min_insync = topic.config.min_insync.unwrap_or(default);
+        let replication = state.topics.get(name).map(|topic| state.replication(&topic.config));
+        if let Some((topic, replication)) = state.topics.get_mut(name).zip(replication) {
             while topic.partitions.len() < count {
                 let mut replicas = topic.partitions.last().map(|last| last.replicas.clone()).unwrap_or_default();
                 if !replicas.is_empty() {
                     replicas.rotate_left(1);
                 }
-                topic.partitions.push(Partition::new(replicas, &live, min_insync));
+                topic.partitions.push(Partition::new(replicas, &live, replication));
             }
         }
         drop(state);
@@ -186,17 +185,22 @@ impl FakeCluster {
 
     /// Starts a killed broker, on its old port if that is still free.
     pub fn restart(&self, broker: i32) {
+        if self.inner.shared.lock().brokers.get(&broker).is_none_or(|one| one.alive) {
+            return;
+        }
+        // The port first: metadata must not name a broker before it has one.
+        self.listen(broker);
         {
             let mut state = self.inner.shared.lock();
-            let Some(one) = state.brokers.get_mut(&broker).filter(|one| !one.alive) else { return };
-            one.alive = true;
+            if let Some(one) = state.brokers.get_mut(&broker) {
+                one.alive = true;
+            }
             let live = state.live();
             for partition in state.all_partitions_mut() {
                 partition.broker_started(broker);
                 partition.rejoin(&live);
             }
         }
-        self.listen(broker);
         self.inner.shared.ring();
     }
 

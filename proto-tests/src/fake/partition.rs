@@ -26,6 +26,14 @@ pub(crate) struct AppendRules {
     pub(crate) now_ms: i64,
 }
 
+/// When acks=all is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replication {
+    pub(crate) min_insync: usize,
+    /// As brokers before KIP-966: the high watermark moves although too few replicas are in sync.
+    pub(crate) moves_below_min_insync: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Partition {
     /// Brokers that hold a copy; the first is preferred as leader.
@@ -45,12 +53,12 @@ pub(crate) struct Partition {
     pub(crate) trimmed: Vec<StoredBatch>,
     /// Followers hold the log up to here.
     replicated: i64,
-    min_insync: usize,
+    replication: Replication,
     horizons: BTreeMap<i32, Horizon>,
 }
 
 impl Partition {
-    pub(crate) fn new(replicas: Vec<i32>, live: &[i32], min_insync: usize) -> Self {
+    pub(crate) fn new(replicas: Vec<i32>, live: &[i32], replication: Replication) -> Self {
         let isr: Vec<i32> = replicas.iter().copied().filter(|id| live.contains(id)).collect();
         Self {
             leader: isr.first().copied(),
@@ -64,14 +72,14 @@ impl Partition {
             lost: Vec::new(),
             trimmed: Vec::new(),
             replicated: 0,
-            min_insync,
+            replication,
             horizons: BTreeMap::new(),
         }
     }
 
     /// The least in-sync replicas for acks=all; never more than there are replicas.
     pub(crate) fn min_insync(&self) -> usize {
-        self.min_insync.min(self.replicas.len())
+        self.replication.min_insync.min(self.replicas.len())
     }
 
     /// Appends a valid batch on the leader, or recognises it.
@@ -117,7 +125,7 @@ impl Partition {
             self.replicated = self.log.end;
         }
         // KIP-966: below min.insync.replicas the high watermark stands still.
-        if self.isr.len() >= self.min_insync() {
+        if self.replication.moves_below_min_insync || self.isr.len() >= self.min_insync() {
             self.high_watermark = self.high_watermark.max(self.replicated);
         }
     }

@@ -4,7 +4,7 @@ use super::clock::Clock;
 use super::fault::Faults;
 use super::group::Group;
 use super::ledger::{Commit, RequestSeen};
-use super::partition::Partition;
+use super::partition::{Partition, Replication};
 use super::sessions::Sessions;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -49,6 +49,7 @@ pub(crate) struct Settings {
     pub(crate) auto_create: bool,
     pub(crate) default_partitions: i32,
     pub(crate) min_insync: usize,
+    pub(crate) moves_below_min_insync: bool,
     pub(crate) producer_id_expiration: Duration,
     pub(crate) initial_rebalance_delay: Duration,
     pub(crate) cluster_id: String,
@@ -137,16 +138,23 @@ impl State {
         let all: Vec<i32> = self.brokers.keys().copied().collect();
         let live = self.live();
         let copies = config.replication.unwrap_or(all.len()).clamp(1, all.len());
-        let min_insync = config.min_insync.unwrap_or(self.settings.min_insync);
+        let replication = self.replication(&config);
         let partitions = (0..usize::try_from(partitions).unwrap_or(0))
             .map(|index| {
                 let replicas = (0..copies).map(|copy| all[(index + copy) % all.len()]).collect();
-                Partition::new(replicas, &live, min_insync)
+                Partition::new(replicas, &live, replication)
             })
             .collect();
         self.topic_names.insert(id, name.to_owned());
         self.topics.insert(name.to_owned(), Topic { id, config, partitions, hidden: false });
         id
+    }
+
+    pub(crate) fn replication(&self, config: &TopicConfig) -> Replication {
+        Replication {
+            min_insync: config.min_insync.unwrap_or(self.settings.min_insync),
+            moves_below_min_insync: self.settings.moves_below_min_insync,
+        }
     }
 
     pub(crate) fn delete_topic(&mut self, name: &str) -> bool {

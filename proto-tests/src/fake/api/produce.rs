@@ -246,12 +246,14 @@ fn settled(state: &State, row: &Row) -> Option<i16> {
     if partition.leader_epoch != row.identity.1 {
         return Some(code::NOT_LEADER_OR_FOLLOWER);
     }
-    // The high watermark stands still below min.insync.replicas, so this comes first.
+    let required = row.appended.map_or(0, |appended| appended.required);
+    if partition.high_watermark < required {
+        return None;
+    }
     if partition.isr.len() < partition.min_insync() {
         return Some(code::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
     }
-    let required = row.appended.map_or(0, |appended| appended.required);
-    (partition.high_watermark >= required).then_some(code::NONE)
+    Some(code::NONE)
 }
 
 fn respond(call: &Call, request: &ProduceRequest, rows: &[Row]) -> ProduceResponse {
