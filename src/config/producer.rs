@@ -99,7 +99,10 @@ impl Settings for ProducerConfig {
             },
         },
         Setting { name: "enable.idempotence", set: |config, raw| raw.boolean().map(|on| config.idempotence = on) },
-        Setting { name: "linger.ms", set: |config, raw| raw.millis(0..=MAX_MILLIS).map(|linger| config.linger = linger) },
+        Setting {
+            name: "linger.ms",
+            set: |config, raw| raw.millis(0..=MAX_MILLIS).map(|linger| config.linger = linger),
+        },
         Setting {
             name: "batch.size",
             set: |config, raw| raw.bytes(0..=1 << 30).map(|bytes| config.batch_size = bytes),

@@ -73,7 +73,8 @@ impl Budget {
     pub(crate) fn recycle(&self, buffer: BytesMut) {
         let mut pool = lock(&self.pool);
         // One grown for a large record would hold more than its share.
-        if pool.len() < self.pooled_buffers && (self.buffer_size / 2..=self.buffer_size * 2).contains(&buffer.capacity())
+        if pool.len() < self.pooled_buffers
+            && (self.buffer_size / 2..=self.buffer_size * 2).contains(&buffer.capacity())
         {
             pool.push(buffer);
         }
@@ -126,9 +127,14 @@ impl Drop for Held {
         live.batches.remove(&self.id);
         if !live.flushes.is_empty() {
             let oldest = live.batches.first().copied().unwrap_or(u64::MAX);
-            let (done, waiting) = std::mem::take(&mut live.flushes).into_iter().partition(|flush| flush.0 <= oldest);
-            live.flushes = waiting;
-            let _: Vec<()> = Vec::into_iter(done).map(|(_, done)| drop(oneshot::Sender::send(done, ()))).collect();
+            for (below, done) in std::mem::take(&mut live.flushes) {
+                if below <= oldest {
+                    // Whoever dropped the flush does not want to know.
+                    let _ = done.send(());
+                } else {
+                    live.flushes.push((below, done));
+                }
+            }
         }
     }
 }

@@ -95,9 +95,9 @@ impl Shared {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let topic = topics.get(record.topic).ok_or(Wait::Topic)?;
         let partitions = topic.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        let chosen = record.partition.or_else(|| {
-            self.partitioner.partition(record.topic, record.key, record.value, partitions.len() as i32)
-        });
+        let chosen = record
+            .partition
+            .or_else(|| self.partitioner.partition(record.topic, record.key, record.value, partitions.len() as i32));
         let sticky = chosen.is_none();
         let mut at = match chosen {
             Some(partition) => usize::try_from(partition).unwrap_or(usize::MAX),
@@ -116,8 +116,7 @@ impl Shared {
                 }));
             };
             let mut sealing: Option<Sealing> = None;
-            let appended =
-                queue.append(record, size, timestamp, room, &mut sealing, || self.cluster.thread().now());
+            let appended = queue.append(record, size, timestamp, room, &mut sealing, || self.cluster.thread().now());
             if let Some(sealing) = sealing {
                 queue.finish(sealing);
                 self.signal(queue);

@@ -53,7 +53,6 @@ impl BatchConfig {
 pub(crate) struct ReadyBatch {
     sealed: SealedBatch,
     cell: Arc<BatchCell>,
-    opened: Instant,
     deadline: Instant,
     permit: Arc<Box<dyn Permit>>,
 }
@@ -67,11 +66,6 @@ impl ReadyBatch {
     /// The size of the whole batch.
     pub(crate) fn len(&self) -> usize {
         self.sealed.section().batch_len()
-    }
-
-    /// When its first record came.
-    pub(crate) fn opened(&self) -> Instant {
-        self.opened
     }
 
     /// Tells the receipts that it is in the log, and gives its memory back if nothing else holds it.
@@ -125,7 +119,6 @@ impl Stampable for ReadyBatch {
         let parts = [first, second].map(|section| ReadyBatch {
             sealed: SealedBatch::new(section),
             cell: BatchCell::new(self.cell.partition().clone()),
-            opened: self.opened,
             deadline: self.deadline,
             permit: self.permit.clone(),
         });
@@ -255,11 +248,6 @@ impl PartitionQueue {
         Append::Done(Appended { cell: open.cell.clone(), index, opened })
     }
 
-    /// Whether a batch is open.
-    pub(crate) fn has_open(&self) -> bool {
-        lock(&self.inner).open.is_some()
-    }
-
     /// Has the open batch sent without waiting for more. False when there is none, and none waits.
     pub(crate) fn make_due(&self) -> bool {
         let mut inner = lock(&self.inner);
@@ -296,7 +284,6 @@ impl PartitionQueue {
         let batch = ReadyBatch {
             sealed: SealedBatch::new(self.compressed(open.records.finish())),
             cell: open.cell,
-            opened: open.opened,
             deadline: open.opened + self.config.delivery_timeout,
             permit: Arc::new(open.permit),
         };
@@ -380,8 +367,7 @@ mod tests {
             let value = [i as u8; 40];
             let record = Record::to("t").value(&value);
             let mut sealing = None;
-            let appended =
-                queue.append(&record, record_size(&record), 0, &mut room(), &mut sealing, || now);
+            let appended = queue.append(&record, record_size(&record), 0, &mut room(), &mut sealing, || now);
             assert!(matches!(appended, Append::Done(_)));
             if let Some(sealing) = sealing {
                 queue.finish(sealing);

@@ -95,15 +95,7 @@ impl Sender {
         let verdict = produce(answer.error);
         if verdict == ProduceVerdict::Delivered {
             let nothing = Arc::default();
-            part.window.on_answer(
-                batch.id,
-                batch.leader,
-                verdict,
-                answer.base_offset,
-                nothing,
-                retry_at,
-                &mut settled,
-            );
+            part.window.on_answer(batch.id, batch.leader, verdict, answer.base_offset, nothing, retry_at, &mut settled);
             return self.settle(batch.part, settled);
         }
         let setback = setback(broker, &part.queue.partition, answer);
@@ -112,15 +104,7 @@ impl Sender {
         // A leader that is known already need not be waited for.
         let retry_at = if moved { now } else { retry_at };
         let Some(part) = self.parts.get_mut(batch.part) else { return };
-        part.window.on_answer(
-            batch.id,
-            batch.leader,
-            verdict,
-            answer.base_offset,
-            setback,
-            retry_at,
-            &mut settled,
-        );
+        part.window.on_answer(batch.id, batch.leader, verdict, answer.base_offset, setback, retry_at, &mut settled);
         self.shared.cluster.counters().batch_setbacks.add(1);
         self.settle(batch.part, settled);
     }

@@ -126,9 +126,8 @@ async fn expiration(cluster: &Cluster) -> Option<Duration> {
     let mut least: Option<u64> = None;
     for id in brokers {
         let Ok(connection) = cluster.broker(id, Lane::Control).await else { continue };
-        let request = DescribeConfigsRequest {
-            resources: vec![(ConfigResource::Broker(id), Some(vec![EXPIRATION.to_owned()]))],
-        };
+        let request =
+            DescribeConfigsRequest { resources: vec![(ConfigResource::Broker(id), Some(vec![EXPIRATION.to_owned()]))] };
         let Ok(answer) = connection.submit(&request, cluster.config().request_timeout).await else { continue };
         let values = answer.results.iter().flat_map(|result| &result.configs);
         let values = values.filter(|entry| entry.name == EXPIRATION).filter_map(|entry| entry.value.as_deref());

@@ -76,7 +76,8 @@ async fn ask(
     let probed = match state.error {
         ErrorCode::NONE => {
             // A producer may be listed once for each epoch it still has; the highest counts.
-            let ours = state.producers.iter().filter(|active| active.identity.id == producer && active.last_sequence >= 0);
+            let ours =
+                state.producers.iter().filter(|active| active.identity.id == producer && active.last_sequence >= 0);
             ours.max_by_key(|active| active.identity.epoch).map_or(ProbeAnswer::Empty, |active| ProbeAnswer::Known {
                 epoch: active.identity.epoch,
                 last_sequence: active.last_sequence,
@@ -98,13 +99,13 @@ async fn prove_leadership(
     partition: &TopicPartition,
     leader: Leadership,
 ) -> Result<(), String> {
-    let asked =
-        ListOffsetsPartition { partition: partition.partition, leader_epoch: leader.epoch, timestamp: LATEST };
+    let asked = ListOffsetsPartition { partition: partition.partition, leader_epoch: leader.epoch, timestamp: LATEST };
     let request = ListOffsetsRequest {
         isolation: IsolationLevel::ReadUncommitted,
         topics: vec![(partition.topic.clone(), vec![asked])],
     };
-    let answer = connection.submit(&request, cluster.config().request_timeout).await.map_err(|error| error.to_string())?;
+    let answer =
+        connection.submit(&request, cluster.config().request_timeout).await.map_err(|error| error.to_string())?;
     let answers = answer.topics.iter().flat_map(|(_, answers)| answers);
     match answers.map(|answer| answer.error).next() {
         Some(ErrorCode::NONE) => Ok(()),
