@@ -250,7 +250,7 @@ impl Work {
     where
         F: Future<Output = Result<(T, bool), CallError>>,
     {
-        let deadline = self.cluster.thread().now() + self.limit();
+        let deadline = self.cluster.thread().deadline(self.limit());
         let timeout = self.cluster.config().request_timeout;
         let mut attempt = 0;
         loop {
@@ -278,7 +278,7 @@ impl Work {
 
     /// Waits until the metadata shows the topic just created, and not one of the same name that was there before.
     async fn until_visible(&self, name: &Arc<str>, id: TopicId) -> Result<(), AdminError> {
-        let deadline = self.cluster.thread().now() + self.limit();
+        let deadline = self.cluster.thread().deadline(self.limit());
         let mut attempt = 0;
         loop {
             let left = deadline.saturating_duration_since(self.cluster.thread().now());

@@ -1,7 +1,7 @@
 //! The client: where an application starts.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::admin::Admin;
 use crate::config::{ClientConfig, ConfigError, Settings};
@@ -118,7 +118,7 @@ impl ClientBuilder {
     pub async fn build(self) -> Result<Client, ClientError> {
         let client = self.build_lazy()?;
         let cluster = client.cluster();
-        let deadline = now(cluster) + cluster.config().default_api_timeout;
+        let deadline = cluster.thread().deadline(cluster.config().default_api_timeout);
         cluster.first_contact(deadline).await.map_err(ClientError::NoBrokerReachable)?;
         Ok(client)
     }
@@ -135,8 +135,4 @@ impl ClientBuilder {
         let thread = IoThread::start("indelible-io").map_err(|error| ClientError::Thread(Arc::new(error)))?;
         Ok(Client { cluster: Cluster::start(self.config, &thread) })
     }
-}
-
-fn now(cluster: &Cluster) -> Instant {
-    cluster.thread().now()
 }

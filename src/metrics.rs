@@ -33,6 +33,24 @@ pub struct Metrics {
     pub metadata_refresh_failures: u64,
     /// How often the client started over from the addresses it was given (KIP-899).
     pub rebootstraps: u64,
+    /// Records the brokers acknowledged.
+    pub records_delivered: u64,
+    /// Records given up that are certainly not in their topic.
+    pub records_failed: u64,
+    /// Records given up that may be in their topic.
+    pub records_unknown: u64,
+    /// Batches given to a connection, repetitions included.
+    pub batches_sent: u64,
+    /// Batches that an attempt did not deliver.
+    pub batch_setbacks: u64,
+    /// Batches given to a connection and not answered.
+    pub batches_in_flight: u64,
+    /// Bytes of `buffer.memory` in use, of all producers.
+    pub buffered_bytes: u64,
+    /// How often leaders were asked what they have of a producer.
+    pub probes: u64,
+    /// How often a leader turned out to have less than it had acknowledged.
+    pub acknowledged_lost: u64,
 }
 
 /// The counters of one client.
@@ -51,6 +69,15 @@ pub(crate) struct Counters {
     pub(crate) metadata_refreshes: Counter,
     pub(crate) metadata_refresh_failures: Counter,
     pub(crate) rebootstraps: Counter,
+    pub(crate) records_delivered: Counter,
+    pub(crate) records_failed: Counter,
+    pub(crate) records_unknown: Counter,
+    pub(crate) batches_sent: Counter,
+    pub(crate) batch_setbacks: Counter,
+    pub(crate) batches_in_flight: Counter,
+    pub(crate) buffered_bytes: Counter,
+    pub(crate) probes: Counter,
+    pub(crate) acknowledged_lost: Counter,
 }
 
 impl Counters {
@@ -70,6 +97,15 @@ impl Counters {
             metadata_refreshes: self.metadata_refreshes.get(),
             metadata_refresh_failures: self.metadata_refresh_failures.get(),
             rebootstraps: self.rebootstraps.get(),
+            records_delivered: self.records_delivered.get(),
+            records_failed: self.records_failed.get(),
+            records_unknown: self.records_unknown.get(),
+            batches_sent: self.batches_sent.get(),
+            batch_setbacks: self.batch_setbacks.get(),
+            batches_in_flight: self.batches_in_flight.get(),
+            buffered_bytes: self.buffered_bytes.get(),
+            probes: self.probes.get(),
+            acknowledged_lost: self.acknowledged_lost.get(),
         }
     }
 }

@@ -55,7 +55,13 @@ async fn handler_error() {
         .await
         .unwrap_err();
     match &error {
-        ConsumeError::Handler { partition, offset: 2, attempts: 1, failure: HandlerFailure::Error(_), commit: None } => {
+        ConsumeError::Handler {
+            partition,
+            offset: 2,
+            attempts: 1,
+            failure: HandlerFailure::Error(_),
+            commit: None,
+        } => {
             assert_eq!(partition.to_string(), "orders-0");
         }
         other => panic!("{other:?}"),

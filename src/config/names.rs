@@ -27,6 +27,7 @@ impl Place {
 use Place::{Client, Consumer, Producer, Unsupported};
 
 const CLASSES: Place = Unsupported("it names a Java class; keys and values are bytes here, serialize them yourself");
+const PARTITIONER: Place = Unsupported("implement the Partitioner trait and give it to ProducerBuilder::partitioner");
 const METRICS: Place = Unsupported("metrics are read with Client::metrics() and tracing events");
 const TLS: Place = Unsupported("this version connects in the clear only");
 const TRANSACTIONS: Place = Unsupported("this version has no transactions; delivery is idempotent without them");
@@ -106,9 +107,9 @@ pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
     ("max.block.ms", Producer),
     ("max.in.flight.requests.per.connection", Producer),
     ("max.request.size", Producer),
-    ("partitioner.ignore.keys", Producer),
-    ("partitioner.adaptive.partitioning.enable", Producer),
-    ("partitioner.availability.timeout.ms", Producer),
+    ("partitioner.ignore.keys", PARTITIONER),
+    ("partitioner.adaptive.partitioning.enable", PARTITIONER),
+    ("partitioner.availability.timeout.ms", PARTITIONER),
     ("partitioner.class", CLASSES),
     ("retries", Producer),
     ("key.serializer", CLASSES),

@@ -177,6 +177,7 @@ where
                         lane.source.clear();
                         if matches!(lane.state, LaneState::Waiting(..)) {
                             lane.state = LaneState::Idle; // its next owner handles it again
+                            self.progress.handed_out -= 1;
                         }
                     }
                     lane.next.take_if(|(assigned, _)| assigned.epoch <= epoch);
@@ -297,6 +298,7 @@ where
         let lane = &mut self.progress.lanes[at];
         if lane.is_revoked() {
             lane.state = LaneState::Idle;
+            self.progress.handed_out -= 1;
             self.on_lane_free(at);
             return true;
         }
@@ -328,6 +330,7 @@ where
         let (offset, attempt) = (in_hand.offset, in_hand.attempt);
         if lane.is_revoked() {
             // Nobody waits for this record here any more: its next owner handles it again.
+            self.progress.handed_out -= 1;
             return self.on_lane_free(at);
         }
         if attempt <= self.settings.retries && matches!(self.progress.phase, Phase::Running) {
@@ -359,6 +362,7 @@ where
             }
             Completion::Discarded => {
                 self.progress.discarded += 1;
+                self.progress.handed_out -= 1; // it comes again, here or elsewhere
                 self.stats.discarded.add(1);
             }
         }

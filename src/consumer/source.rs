@@ -157,3 +157,6 @@ fn open(
     lock(mark).pass(last_offset.saturating_add(1));
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

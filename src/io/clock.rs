@@ -1,7 +1,7 @@
 //! A wall clock that costs one atomic load per record.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
@@ -59,6 +59,12 @@ impl Clock {
             self.ticking.store(false, Ordering::Release);
         }
     }
+}
+
+/// `wait` after `now`. An application may say "for ever" with a duration that no clock can hold: a year then.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    now + wait.min(YEAR)
 }
 
 /// The system's wall clock; 0 before 1970.

@@ -2,12 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "the one layer that reads clocks")]
 
-#[allow(dead_code, reason = "the producer and the consumer, on branches of their own, use the rest")]
 pub(crate) mod clock;
-#[allow(dead_code, reason = "the producer and the consumer, on branches of their own, use the rest")]
+
 pub(crate) mod cluster;
 pub(crate) mod connect;
-#[allow(dead_code, reason = "the producer and the consumer, on branches of their own, use the rest")]
+
 pub(crate) mod connection;
 pub(crate) mod fetcher;
 pub(crate) mod inbox;
@@ -15,5 +14,5 @@ pub(crate) mod membership;
 pub(crate) mod offsets;
 pub(crate) mod random;
 pub(crate) mod sender;
-#[allow(dead_code, reason = "the producer and the consumer, on branches of their own, use the rest")]
+
 pub(crate) mod thread;

@@ -7,12 +7,12 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, oneshot};
 
-use super::clock::Clock;
+use super::clock::{Clock, after};
 use super::random::Random;
 
 /// A handle on the I/O thread. The thread ends when the last handle is dropped and all tasks have ended; nobody waits
@@ -96,6 +96,11 @@ impl IoThread {
         Instant::now()
     }
 
+    /// The moment `wait` from now.
+    pub(crate) fn deadline(&self, wait: Duration) -> Instant {
+        after(self.now(), wait)
+    }
+
     /// Unix milliseconds, about one millisecond old at most while records flow, and exact after a pause. Costs an atomic
     /// load, where the system's clock would cost half of what a record costs.
     pub(crate) fn coarse_millis(&self) -> i64 {
@@ -143,8 +148,6 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -2,6 +2,7 @@
 //! producer has to be right for them.
 
 #![allow(dead_code, unreachable_pub, reason = "each scenario file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a scenario cannot go on without its cluster")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

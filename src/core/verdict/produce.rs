@@ -39,7 +39,9 @@ pub(crate) fn produce(code: ErrorCode) -> ProduceVerdict {
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => DeliveredSomewhere,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER => OutOfOrder,
         ErrorCode::UNKNOWN_PRODUCER_ID => UnknownProducer,
-        ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Fenced,
+        ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_ID_MAPPING => {
+            Fenced
+        }
 
         ErrorCode::CORRUPT_MESSAGE
         | ErrorCode::NOT_ENOUGH_REPLICAS

@@ -7,6 +7,7 @@ use tracing::debug;
 
 use super::{Inner, Lane};
 use crate::error::{CallError, CallErrorKind};
+use crate::io::clock::after;
 use crate::io::connection::Connection;
 use crate::sync::lock;
 use crate::types::BrokerId;
@@ -46,7 +47,8 @@ impl Inner {
         debug!(?kind, %key, broker = answer.broker, "coordinator found");
         if !self.view.borrow().brokers.contains_key(&answer.broker) {
             // The address in the answer is not used: metadata alone says where brokers are.
-            self.refresh_and_wait("a coordinator that the metadata does not have", Instant::now() + timeout).await?;
+            self.refresh_and_wait("a coordinator that the metadata does not have", after(Instant::now(), timeout))
+                .await?;
         }
         lock(&self.coordinators).insert((kind, key.clone()), answer.broker);
         Ok(answer.broker)

@@ -56,6 +56,18 @@ pub(super) enum Candidate {
     Bootstrap(Target),
 }
 
+/// Whom to ask first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prefer {
+    /// Open connections, the least busy first; then the other known brokers, then the bootstrap addresses.
+    Open,
+    /// Any known broker, then the bootstrap addresses: the one that was asked last may be cut off from its cluster, and go
+    /// on telling the past for ever.
+    Another,
+    /// The bootstrap addresses, then as [`Prefer::Open`].
+    Bootstrap,
+}
+
 impl Inner {
     pub(super) async fn broker(self: &Arc<Self>, id: BrokerId, lane: Lane) -> Result<Connection, CallError> {
         let mut pending = match self.find(id, lane)? {
@@ -173,7 +185,7 @@ impl Inner {
 
     pub(super) async fn any_broker(self: &Arc<Self>) -> Result<Connection, CallError> {
         let mut failures = Vec::new();
-        for candidate in self.candidates(false) {
+        for candidate in self.candidates(Prefer::Open) {
             match self.reach(&candidate).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => note_failure(&mut failures, error),
@@ -182,9 +194,8 @@ impl Inner {
         Err(CallError::new(CallErrorKind::Connect(failures)))
     }
 
-    /// Whom to ask, best first: open connections, the least busy first; then the other known brokers, in a random order so
-    /// that a thousand clients do not all ask the same one; then the bootstrap addresses.
-    pub(super) fn candidates(&self, bootstrap_first: bool) -> Vec<Candidate> {
+    /// Whom to ask, best first. Known brokers come in a random order so that a thousand clients do not all ask the same one.
+    pub(super) fn candidates(&self, prefer: Prefer) -> Vec<Candidate> {
         let view = self.view.borrow().clone();
         let mut open: Vec<Connection> = lock(&self.links)
             .iter()
@@ -194,8 +205,12 @@ impl Inner {
                 _ => None,
             })
             .collect();
-        open.sort_by_key(|connection| (connection.throttled_until(), connection.in_flight()));
         let random = self.connector.thread.random();
+        random.shuffle(&mut open);
+        open.sort_by_key(|connection| (connection.throttled_until(), connection.in_flight()));
+        if prefer == Prefer::Another {
+            open.clear();
+        }
         let mut known: Vec<BrokerId> = view.brokers.keys().copied().collect();
         known.retain(|id| open.iter().all(|connection| connection.broker() != *id));
         random.shuffle(&mut known);
@@ -208,9 +223,9 @@ impl Inner {
             random.shuffle(&mut bootstrap);
         }
         let brokers = open.into_iter().map(Candidate::Open).chain(known.into_iter().map(Candidate::Known));
-        match bootstrap_first {
-            true => bootstrap.into_iter().chain(brokers).collect(),
-            false => brokers.chain(bootstrap).collect(),
+        match prefer {
+            Prefer::Bootstrap => bootstrap.into_iter().chain(brokers).collect(),
+            Prefer::Open | Prefer::Another => brokers.chain(bootstrap).collect(),
         }
     }
 

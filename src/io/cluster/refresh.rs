@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
-use super::links::{Candidate, note_failure};
+use super::links::{Candidate, Prefer, note_failure};
 use super::{Inner, closed};
 use crate::config::MetadataRecovery;
 use crate::core::metadata::ClusterView;
@@ -62,6 +62,7 @@ pub(super) async fn refresh_until_dropped(cluster: Weak<Inner>, handle: Arc<Refr
     let mut last_success: Option<Instant> = None;
     let mut failures = 0u32;
     let mut not_before = Instant::now();
+    let mut news = true;
     loop {
         let wait = match cluster.upgrade() {
             Some(inner) => inner.until_next(last_success, not_before, failures > 0),
@@ -77,8 +78,14 @@ pub(super) async fn refresh_until_dropped(cluster: Weak<Inner>, handle: Arc<Refr
                 let Some(inner) = cluster.upgrade() else { return };
                 let serving = handle.wanted.load(Ordering::Acquire);
                 let hung = last_success.is_some_and(|at| at.elapsed() >= inner.config().rebootstrap_trigger);
-                match inner.refresh_once(hung && failures > 0).await {
-                    Ok(()) => {
+                let prefer = match (hung && failures > 0, news) {
+                    (true, _) => Prefer::Bootstrap,
+                    (false, true) => Prefer::Open,
+                    (false, false) => Prefer::Another,
+                };
+                match inner.refresh_once(prefer).await {
+                    Ok(changed) => {
+                        news = changed;
                         failures = 0;
                         let now = Instant::now();
                         (last_success, not_before) = (Some(now), now + MIN_INTERVAL);
@@ -174,10 +181,10 @@ impl Inner {
         outcome.error.clone().filter(|_| outcome.served < number)
     }
 
-    /// Asks one after another until somebody answers.
-    async fn refresh_once(self: &Arc<Self>, bootstrap_first: bool) -> Result<(), CallError> {
+    /// Asks one after another until somebody answers. Says whether there was anything new.
+    async fn refresh_once(self: &Arc<Self>, prefer: Prefer) -> Result<bool, CallError> {
         let mut failures = Vec::new();
-        let mut candidates = self.candidates(bootstrap_first);
+        let mut candidates = self.candidates(prefer);
         candidates.reverse();
         while let Some(candidate) = candidates.pop() {
             match self.ask(&candidate).await {
@@ -197,8 +204,7 @@ impl Inner {
                         info!("started over from the bootstrap addresses");
                         self.connector.counters.rebootstraps.add(1);
                     }
-                    self.merge(&answer);
-                    return Ok(());
+                    return Ok(self.merge(&answer));
                 }
                 Err(error) => note_failure(&mut failures, error),
             }
@@ -222,10 +228,10 @@ impl Inner {
         Ok(answer)
     }
 
-    fn merge(&self, answer: &MetadataResponse) {
+    fn merge(&self, answer: &MetadataResponse) -> bool {
         self.connector.counters.metadata_refreshes.add(1);
         let before = self.view.borrow().cluster_id.clone();
-        self.publish(|view| view.merge(answer));
+        let changed = self.publish(|view| view.merge(answer));
         let view = self.view.borrow().clone();
         self.prune_links(&view);
         if let (Some(before), Some(now)) = (&before, &view.cluster_id)
@@ -233,7 +239,8 @@ impl Inner {
         {
             warn!(%before, %now, "the addresses lead to another cluster than before");
         }
-        debug!(brokers = view.brokers.len(), topics = view.topics.len(), version = view.version, "metadata");
+        debug!(brokers = view.brokers.len(), topics = view.topics.len(), version = view.version, changed, "metadata");
+        changed
     }
 
     pub(super) fn learn_leader(&self, partition: &TopicPartition, leader: BrokerId, epoch: i32) {
@@ -244,13 +251,13 @@ impl Inner {
     }
 
     /// Replaces the view, if there is anything new.
-    fn publish(&self, next: impl FnOnce(&ClusterView) -> Option<ClusterView>) {
+    fn publish(&self, next: impl FnOnce(&ClusterView) -> Option<ClusterView>) -> bool {
         self.view.send_if_modified(|view| match next(view) {
             Some(next) => {
                 *view = Arc::new(next);
                 true
             }
             None => false,
-        });
+        })
     }
 }

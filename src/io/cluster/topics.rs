@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Inner;
 use crate::core::metadata::TopicView;
 use crate::error::MetadataError;
+use crate::io::clock::after;
 use crate::sync::lock;
 use crate::wire::ErrorCode;
 use crate::wire::requests::metadata::MetadataTopics;
@@ -66,7 +67,7 @@ impl Inner {
         patience: Duration,
     ) -> Result<Arc<TopicView>, MetadataError> {
         let started = Instant::now();
-        let deadline = started + limit;
+        let deadline = after(started, limit);
         let mut attempt = 0u32;
         loop {
             let number = self.refresh.request();
@@ -84,7 +85,7 @@ impl Inner {
             attempt = attempt.saturating_add(1);
             let pause = self.retry_backoff().delay(attempt, self.random());
             let next = Instant::now() + pause;
-            if next >= deadline || asked && next >= started + patience {
+            if next >= deadline || asked && next >= after(started, patience) {
                 let waited = started.elapsed().min(limit);
                 return Err(match (asked, self.last_refresh_error(number), code) {
                     (false, Some(error), _) => MetadataError::NoBrokerReachable(error),

@@ -17,6 +17,7 @@ use tracing::{debug, trace, warn};
 
 use super::{Closing, Shared, Ticket, Waiter};
 use crate::error::{CallErrorKind, Human};
+use crate::io::clock::after;
 use crate::sync::lock;
 use crate::wire::correlation_id;
 use crate::wire::frame::FrameDecoder;
@@ -165,7 +166,7 @@ impl Driver {
                 bytes = self.queued - start,
                 "request"
             );
-            let deadline = now + request.ticket.timeout;
+            let deadline = after(now, request.ticket.timeout);
             let entry = InFlight { start, end: self.queued, deadline, ticket: request.ticket };
             match entry.ticket.waiter {
                 Waiter::Answer(_) => self.in_flight.push_back(entry),
@@ -255,10 +256,11 @@ impl Driver {
                 "answer"
             );
             if let Waiter::Answer(take) = entry.ticket.waiter {
-                let silence = take(Ok(frame));
-                if !silence.is_zero() {
-                    self.throttle(now + silence, silence);
-                }
+                take(Ok(frame), &mut |silence| {
+                    if !silence.is_zero() {
+                        self.throttle(now + silence, silence);
+                    }
+                });
             }
         }
         Ok(())
@@ -280,7 +282,7 @@ impl Driver {
     /// When the next timer is due.
     fn next_due(&self, now: Instant) -> Instant {
         let deadlines = self.in_flight.iter().chain(&self.unanswered).map(|entry| entry.deadline);
-        let idle = self.idle.filter(|_| self.is_quiet()).map(|idle| self.last_traffic + idle);
+        let idle = self.idle.filter(|_| self.is_quiet()).map(|idle| after(self.last_traffic, idle));
         deadlines.chain(idle).chain(self.throttled_until).min().unwrap_or(now + FAR)
     }
 

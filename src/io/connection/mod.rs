@@ -111,9 +111,11 @@ struct Ticket {
     waiter: Waiter,
 }
 
+type AnswerFn = Box<dyn FnOnce(Result<Bytes, CallError>, &mut dyn FnMut(Duration)) + Send>;
+
 enum Waiter {
-    /// Takes the response frame, and says for how long the broker wants silence.
-    Answer(Box<dyn FnOnce(Result<Bytes, CallError>) -> Duration + Send>),
+    /// Takes the response frame. Tells for how long the broker wants silence before it tells whoever waits.
+    Answer(AnswerFn),
     /// acks=0: the broker does not answer.
     Written(oneshot::Sender<Result<(), CallError>>),
 }
@@ -236,7 +238,7 @@ impl Connection {
             }
             Ok(version) => {
                 let weak = Arc::downgrade(shared);
-                let waiter = Waiter::Answer(Box::new(move |frame| {
+                let waiter = Waiter::Answer(Box::new(move |frame, throttle| {
                     let decoded = frame.and_then(|frame| {
                         decode::<R>(version, frame).map_err(|error| {
                             let error = CallErrorKind::Wire(error);
@@ -248,9 +250,8 @@ impl Connection {
                             .sent(true)
                         })
                     });
-                    let silence = decoded.as_ref().map_or(Duration::ZERO, Throttled::throttle);
+                    throttle(decoded.as_ref().map_or(Duration::ZERO, Throttled::throttle));
                     let _ = give.send(decoded);
-                    silence
                 }));
                 shared.submit(request, version, timeout, waiter);
             }
@@ -333,9 +334,7 @@ impl Shared {
         let error = self.error(why).during(ticket.api, Some(ticket.version)).sent(sent);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         match ticket.waiter {
-            Waiter::Answer(take) => {
-                let _silence = take(Err(error));
-            }
+            Waiter::Answer(take) => take(Err(error), &mut |_| {}),
             Waiter::Written(give) => {
                 let _ = give.send(Err(error));
             }

@@ -272,3 +272,11 @@ fn not_kafka_and_silence_are_told_apart() {
         .expect_err("silence");
     assert!(error.to_string().contains("no answer within 40 ms"), "{error}");
 }
+
+#[test]
+fn a_timeout_that_no_clock_can_hold_is_no_panic() {
+    let cluster = FakeCluster::start(1);
+    let config = ClientConfig { connections_max_idle: Duration::MAX, ..ClientConfig::default() };
+    let connection = connect_with(&connector(config), cluster.address(1)).expect("connection");
+    call(&connection, Duration::MAX).expect("answer");
+}

@@ -84,6 +84,22 @@ pub struct ProducePartitionResponse {
     pub current_leader: Option<(BrokerId, i32)>,
 }
 
+impl ProducePartitionResponse {
+    /// What stands for the answer that acks=0 does not get: written to the socket, no offset known.
+    pub fn unanswered() -> ProducePartitionResponse {
+        ProducePartitionResponse {
+            partition: -1,
+            error: ErrorCode::NONE,
+            base_offset: -1,
+            log_append_time: -1,
+            log_start_offset: -1,
+            record_errors: Vec::new(),
+            error_message: None,
+            current_leader: None,
+        }
+    }
+}
+
 impl Request for ProduceRequest {
     type Response = ProduceResponse;
     const KEY: ApiKey = ApiKey::Produce;

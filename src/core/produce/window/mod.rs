@@ -526,13 +526,7 @@ impl<B: Stampable> Window<B> {
         }
     }
 
-    fn on_confirmed(
-        &mut self,
-        mut at: usize,
-        leader: Leadership,
-        base_offset: Option<i64>,
-        out: &mut Vec<Settled<B>>,
-    ) {
+    fn on_confirmed(&mut self, mut at: usize, leader: Leadership, base_offset: Option<i64>, out: &mut Vec<Settled<B>>) {
         self.warm = Some(leader);
         self.failures = 0;
         self.retry_at = None;
@@ -554,14 +548,7 @@ impl<B: Stampable> Window<B> {
         }
     }
 
-    fn on_setback(
-        &mut self,
-        at: usize,
-        doubt: bool,
-        setback: Setback,
-        retry_at: Instant,
-        out: &mut Vec<Settled<B>>,
-    ) {
+    fn on_setback(&mut self, at: usize, doubt: bool, setback: Setback, retry_at: Instant, out: &mut Vec<Settled<B>>) {
         self.cool_down();
         let oldest = self.is_oldest_open(at);
         let entry = &mut self.entries[at];
@@ -614,13 +601,7 @@ impl<B: Stampable> Window<B> {
     }
 
     /// The leader has neither this batch nor the one before it.
-    fn on_lost_or_gap(
-        &mut self,
-        at: usize,
-        identity: ProducerIdentity,
-        found: Option<i32>,
-        out: &mut Vec<Settled<B>>,
-    ) {
+    fn on_lost_or_gap(&mut self, at: usize, identity: ProducerIdentity, found: Option<i32>, out: &mut Vec<Settled<B>>) {
         let expected = self.confirmed.map(|confirmed| advance(confirmed, 1));
         if let Some(expected) = expected
             && found.is_none_or(|found| distance(advance(found, 1), expected) < 0)
@@ -714,9 +695,10 @@ impl<B: Stampable> Window<B> {
         self.confirmed = None;
         if self.config.idempotent {
             self.next_sequence = 0;
-            self.identity = self.identity.filter(|identity| identity.epoch < i16::MAX).map(|identity| {
-                ProducerIdentity { epoch: identity.epoch + 1, ..identity }
-            });
+            self.identity = self
+                .identity
+                .filter(|identity| identity.epoch < i16::MAX)
+                .map(|identity| ProducerIdentity { epoch: identity.epoch + 1, ..identity });
         }
     }
 }

@@ -1,0 +1,207 @@
+//! What came back: each partition's answer goes to its window, each settled batch to its receipts.
+
+use super::leader::InFlight;
+use super::{Event, Sender};
+use crate::core::produce::accumulator::ReadyBatch;
+use crate::core::produce::window::{Leadership, Reason, Settled, Stampable};
+use crate::core::verdict::produce::{ProduceVerdict, produce};
+use crate::error::{CallError, SendCause};
+use crate::types::{Acks, BrokerId, TopicPartition};
+use crate::wire::requests::produce::{ProducePartitionResponse, ProduceResponse};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Sender {
+    pub(super) fn on_event(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Answer { broker, batches, result } => self.on_answer(broker, batches, result, now),
+            Event::Connected { broker, result } => self.on_connected(broker, result, now),
+            Event::Probed { part, leader, answer } => self.on_probed(part, leader, answer, now),
+            Event::Identity(result) => self.on_identity(result),
+            Event::Expiration(expiration) => {
+                self.window.producer_id_expiration = expiration;
+                for part in &mut self.parts {
+                    part.window.set_producer_id_expiration(expiration);
+                }
+            }
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        broker: BrokerId,
+        batches: Vec<InFlight>,
+        result: Result<ProduceResponse, CallError>,
+        now: Instant,
+    ) {
+        if let Some(leader) = self.leaders.get_mut(&broker) {
+            leader.in_flight = leader.in_flight.saturating_sub(1);
+        }
+        self.shared.cluster.counters().batches_in_flight.sub(batches.len() as u64);
+        match result {
+            Err(error) => self.on_no_answer(&batches, &error, now),
+            Ok(_) if self.shared.config.acks == Acks::None => {
+                let unanswered = ProducePartitionResponse::unanswered();
+                for batch in &batches {
+                    self.on_partition(broker, batch, Some(&unanswered), now);
+                }
+            }
+            Ok(response) => {
+                let answers = by_partition(&response);
+                for batch in &batches {
+                    let by_id = answers.get(&(Arc::from(""), batch.topic_id.0, batch.partition));
+                    let answer = by_id.or_else(|| answers.get(&(batch.topic.clone(), [0; 16], batch.partition)));
+                    // Answered twice is as good as not at all: nobody can tell which one holds.
+                    self.on_partition(broker, batch, answer.copied().flatten(), now);
+                }
+            }
+        }
+        for batch in batches {
+            self.make_runnable(batch.part);
+        }
+    }
+
+    fn on_no_answer(&mut self, batches: &[InFlight], error: &CallError, now: Instant) {
+        let sent = error.may_have_been_applied();
+        let setback: Arc<str> = Arc::from(error.to_string());
+        self.shared.cluster.request_refresh("a produce request was not answered");
+        for batch in batches {
+            let retry_at = self.retry_at(batch.part, now);
+            let Some(part) = self.parts.get_mut(batch.part) else { continue };
+            let mut settled = Vec::new();
+            part.window.on_no_answer(batch.id, sent, setback.clone(), retry_at, &mut settled);
+            self.shared.cluster.counters().batch_setbacks.add(1);
+            self.settle(batch.part, settled);
+        }
+    }
+
+    fn on_partition(
+        &mut self,
+        broker: BrokerId,
+        batch: &InFlight,
+        answer: Option<&ProducePartitionResponse>,
+        now: Instant,
+    ) {
+        let retry_at = self.retry_at(batch.part, now);
+        let mut settled = Vec::new();
+        let Some(part) = self.parts.get_mut(batch.part) else { return };
+        let Some(answer) = answer else {
+            let setback = format!("broker {broker} answered {}-{} not, or twice", batch.topic, batch.partition);
+            part.window.on_no_answer(batch.id, true, Arc::from(setback), retry_at, &mut settled);
+            return self.settle(batch.part, settled);
+        };
+        let verdict = produce(answer.error);
+        if verdict == ProduceVerdict::Delivered {
+            let nothing = Arc::default();
+            part.window.on_answer(batch.id, batch.leader, verdict, answer.base_offset, nothing, retry_at, &mut settled);
+            return self.settle(batch.part, settled);
+        }
+        let setback = setback(broker, &part.queue.partition, answer);
+        tracing::debug!(partition = %part.queue.partition, broker, %setback, "batch not taken");
+        let moved = self.follow_leader(batch, verdict, answer);
+        // A leader that is known already need not be waited for.
+        let retry_at = if moved { now } else { retry_at };
+        let Some(part) = self.parts.get_mut(batch.part) else { return };
+        part.window.on_answer(batch.id, batch.leader, verdict, answer.base_offset, setback, retry_at, &mut settled);
+        self.shared.cluster.counters().batch_setbacks.add(1);
+        self.settle(batch.part, settled);
+    }
+
+    /// Takes over the leader named in the answer (KIP-951), else has the metadata asked for. True when there is another
+    /// leader now than the batch was sent to.
+    fn follow_leader(&self, batch: &InFlight, verdict: ProduceVerdict, answer: &ProducePartitionResponse) -> bool {
+        let refresh =
+            matches!(verdict, ProduceVerdict::Retry { refresh: true } | ProduceVerdict::RetryInDoubt { refresh: true });
+        if !refresh {
+            return false;
+        }
+        let cluster = &self.shared.cluster;
+        let partition = TopicPartition::new(batch.topic.clone(), batch.partition);
+        if let Some((leader, epoch)) = answer.current_leader.filter(|(leader, _)| *leader >= 0) {
+            cluster.learn_leader(&partition, leader, epoch);
+        }
+        let now = cluster.view().leader(&partition).map(|(broker, epoch)| Leadership { broker, epoch });
+        let moved = now.is_some_and(|now| now != batch.leader);
+        if !moved {
+            cluster.request_refresh("a broker answered that it does not lead a partition");
+        }
+        moved
+    }
+
+    /// The end of the backoff after one more failure of part `id`.
+    pub(super) fn retry_at(&self, id: usize, now: Instant) -> Instant {
+        let failures = self.parts.get(id).map_or(0, |part| part.window.failures());
+        now + self.backoff.delay(failures.saturating_add(1), self.shared.cluster.thread().random().next())
+    }
+
+    /// Tells the receipts.
+    pub(super) fn settle(&mut self, id: usize, settled: Vec<Settled<ReadyBatch>>) {
+        let counters = self.shared.cluster.counters().clone();
+        for settled in settled {
+            match settled {
+                Settled::Delivered { batch, base_offset } => {
+                    counters.records_delivered.add(batch.count().unsigned_abs().into());
+                    if let Some(buffer) = batch.deliver(base_offset) {
+                        self.shared.budget.recycle(buffer);
+                    }
+                }
+                Settled::Failed { batch, reason, setback } => {
+                    counters.records_failed.add(batch.count().unsigned_abs().into());
+                    let last = setback.or_else(|| self.excuse(id));
+                    batch.fail(false, self.cause(reason), last);
+                }
+                Settled::Unknown { batch, reason, setback } => {
+                    counters.records_unknown.add(batch.count().unsigned_abs().into());
+                    let last = setback.or_else(|| self.excuse(id));
+                    batch.fail(true, self.cause(reason), last);
+                }
+                Settled::AcknowledgedLost { identity, found, expected } => {
+                    counters.acknowledged_lost.add(1);
+                    if let Some(part) = self.parts.get(id) {
+                        tracing::error!(
+                            partition = %part.queue.partition, %identity, ?found, expected,
+                            "the leader has less than was acknowledged: records were lost on the brokers; see \
+                             unclean.leader.election.enable and min.insync.replicas"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn cause(&self, reason: Reason) -> SendCause {
+        match reason {
+            Reason::TimedOut => SendCause::TimedOut(self.shared.config.delivery_timeout),
+            Reason::RetriesUsedUp => SendCause::RetriesUsedUp(self.shared.config.retries),
+            Reason::Refused => SendCause::Refused,
+            Reason::RecordRefused => SendCause::RecordRefused,
+            Reason::Fenced => SendCause::Fenced,
+            Reason::CannotTell => SendCause::CannotTell,
+        }
+    }
+}
+
+/// Topic name (empty from version 13 on), topic id (zero before), partition.
+type Asked = (Arc<str>, [u8; 16], i32);
+
+/// The answers by partition; none for a partition that was answered more than once.
+fn by_partition(response: &ProduceResponse) -> HashMap<Asked, Option<&ProducePartitionResponse>> {
+    let mut answers = HashMap::new();
+    for topic in &response.topics {
+        for answer in &topic.partitions {
+            answers
+                .entry((topic.name.clone(), topic.id.0, answer.partition))
+                .and_modify(|twice| *twice = None)
+                .or_insert(Some(answer));
+        }
+    }
+    answers
+}
+
+fn setback(broker: BrokerId, partition: &TopicPartition, answer: &ProducePartitionResponse) -> Arc<str> {
+    let words = answer.record_errors.iter().find_map(|(_, words)| words.as_deref()).or(answer.error_message.as_deref());
+    let words = words.unwrap_or(answer.error.meaning());
+    Arc::from(format!("broker {broker} answered {} for {partition}: {words}", answer.error))
+}

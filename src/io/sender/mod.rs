@@ -1,0 +1,294 @@
+//! The sender: one task on the I/O thread for each producer. It takes sealed batches from the queues, asks each
+//! partition's [`Window`] what may go, puts one batch per partition into each request to a leader, and tells the windows
+//! what was answered. What an answer means is decided in `core`; this is where sockets and clocks meet it.
+
+mod answer;
+mod identity;
+mod leader;
+mod part;
+mod probe;
+
+use crate::core::metadata::ClusterView;
+use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Sealing};
+use crate::core::produce::window::{Leadership, Next, ProbeAnswer, WindowConfig};
+use crate::core::retry::Backoff;
+use crate::error::CallError;
+use crate::io::clock::exact_millis;
+use crate::io::connection::Connection;
+use crate::producer::shared::Shared;
+use crate::types::{BrokerId, Compression, ProducerIdentity};
+use crate::wire::requests::produce::ProduceResponse;
+use leader::{InFlight, Leader};
+use part::Part;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// What brokers keep producers for unless they say otherwise.
+const DEFAULT_EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the sender's helpers report.
+enum Event {
+    /// A produce request came to its end.
+    Answer { broker: BrokerId, batches: Vec<InFlight>, result: Result<ProduceResponse, CallError> },
+    /// A connection to a leader, or why there is none.
+    Connected { broker: BrokerId, result: Result<Connection, CallError> },
+    /// What a leader has of this producer in a partition; none for a passing failure.
+    Probed { part: usize, leader: Leadership, answer: Option<ProbeAnswer> },
+    /// A producer id, or why there is none yet.
+    Identity(Result<ProducerIdentity, identity::Trouble>),
+    /// `producer.id.expiration.ms` of the brokers.
+    Expiration(Duration),
+}
+
+struct Sender {
+    shared: Arc<Shared>,
+    view: watch::Receiver<Arc<ClusterView>>,
+    events: mpsc::UnboundedReceiver<Event>,
+    report: mpsc::UnboundedSender<Event>,
+    parts: Vec<Part>,
+    leaders: HashMap<BrokerId, Leader>,
+    /// When to look at a part again; each part has at most one entry.
+    timers: BTreeSet<(Instant, usize)>,
+    window: WindowConfig,
+    backoff: Backoff,
+    identity: Option<ProducerIdentity>,
+    identity_asked: bool,
+    identity_trouble: Option<Arc<str>>,
+    /// Parts that wait for a producer id.
+    nameless: Vec<usize>,
+    signalled: Vec<Arc<PartitionQueue>>,
+    /// Where sealed batches go to be compressed.
+    compressor: Option<std::sync::mpsc::Sender<(Arc<PartitionQueue>, Sealing)>>,
+}
+
+/// Runs until the producer is dropped or closed. What is left then is given up.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let (report, events) = mpsc::unbounded_channel();
+    let config = &shared.config;
+    let window = WindowConfig {
+        idempotent: config.is_idempotent(),
+        // Without sequences only one at a time keeps the order.
+        max_in_flight: if config.is_idempotent() { config.max_in_flight } else { 1 },
+        retries: config.retries,
+        producer_id_expiration: config.producer_id_expiration.unwrap_or(DEFAULT_EXPIRATION),
+    };
+    let sender = Sender {
+        view: shared.cluster.watch(),
+        backoff: shared.cluster.retry_backoff(),
+        shared: shared.clone(),
+        events,
+        report,
+        parts: Vec::new(),
+        leaders: HashMap::new(),
+        timers: BTreeSet::new(),
+        window,
+        identity: None,
+        identity_asked: false,
+        identity_trouble: None,
+        nameless: Vec::new(),
+        signalled: Vec::new(),
+        compressor: None,
+    };
+    sender.drive().await;
+    shared.set_ended();
+}
+
+impl Sender {
+    async fn drive(mut self) {
+        while !self.shared.is_stopping() {
+            let now = Instant::now();
+            self.absorb_signals(now);
+            self.on_timers(now);
+            self.fill_all(now);
+            let timer = self.timers.first().map(|(at, _)| *at);
+            let shared = self.shared.clone();
+            tokio::select! {
+                () = shared.signalled() => {}
+                Some(event) = self.events.recv() => {
+                    self.on_event(event);
+                    while let Ok(event) = self.events.try_recv() {
+                        self.on_event(event);
+                    }
+                }
+                Ok(()) = self.view.changed() => self.on_view(),
+                () = tokio::time::sleep_until(timer.unwrap_or(now).into()), if timer.is_some() => {}
+            }
+        }
+        self.give_up();
+    }
+
+    /// Takes over what the application's threads have sealed or opened.
+    fn absorb_signals(&mut self, now: Instant) {
+        let mut signalled = std::mem::take(&mut self.signalled);
+        self.shared.take_signals(&mut signalled);
+        for queue in signalled.drain(..) {
+            queue.looked();
+            self.ensure_parts(queue.id);
+            self.pull(queue.id, now);
+            self.make_runnable(queue.id);
+        }
+        self.signalled = signalled;
+    }
+
+    /// Makes the parts up to and with `id`.
+    fn ensure_parts(&mut self, id: usize) {
+        if id < self.parts.len() {
+            return;
+        }
+        let view = self.view.borrow().clone();
+        for queue in self.shared.queues_from(self.parts.len()) {
+            self.parts.push(Part::new(queue, self.window.clone(), &view));
+        }
+    }
+
+    fn on_view(&mut self) {
+        let view = self.view.borrow_and_update().clone();
+        for name in self.shared.topic_names() {
+            if let Some(topic) = view.topic(&name) {
+                self.shared.add_partitions(&name, topic.partitions.len());
+            }
+        }
+        for id in 0..self.parts.len() {
+            if let Some(part) = self.parts.get_mut(id)
+                && part.on_view(&view)
+            {
+                self.make_runnable(id);
+            }
+        }
+    }
+
+    fn on_timers(&mut self, now: Instant) {
+        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            let Some(part) = self.parts.get_mut(id) else { continue };
+            part.timer = None;
+            let mut settled = Vec::new();
+            part.window.on_time(now, &mut settled);
+            self.settle(id, settled);
+            self.pull(id, now);
+            self.make_runnable(id);
+        }
+    }
+
+    /// Looks at part `id` again at `at`, or earlier.
+    fn arm(&mut self, id: usize, at: Instant) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        if part.timer.is_none_or(|timer| at < timer) {
+            if let Some(timer) = part.timer.replace(at) {
+                self.timers.remove(&(timer, id));
+            }
+            self.timers.insert((at, id));
+        }
+    }
+
+    /// Moves the next batch of a queue into the window, sealing the open one when it is due. One at a time: the rest
+    /// stays where records can still join the last batch.
+    fn pull(&mut self, id: usize, now: Instant) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let (sealing, due) = part.pull(now, self.shared.config.linger);
+        let deadline = part.window.next_deadline();
+        if let Some(sealing) = sealing {
+            self.finish(id, sealing, now);
+        }
+        for at in [due, deadline].into_iter().flatten() {
+            self.arm(id, at);
+        }
+    }
+
+    /// Checksums are computed here; compression has a thread of its own, so that it delays no other partition.
+    fn finish(&mut self, id: usize, sealing: Sealing, now: Instant) {
+        let Some(queue) = self.parts.get(id).map(|part| part.queue.clone()) else { return };
+        if self.shared.config.compression == Compression::None {
+            queue.finish(sealing);
+            return self.pull(id, now);
+        }
+        let compressor = self.compressor.get_or_insert_with(|| start_compressor(&self.shared));
+        if let Err(refused) = compressor.send((queue.clone(), sealing)) {
+            // No thread to be had: slower, but it goes on.
+            queue.finish(refused.0.1);
+            self.pull(id, now);
+        }
+    }
+
+    /// Puts part `id` on its leader's list; without a leader, metadata has to come first.
+    fn make_runnable(&mut self, id: usize) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        if part.runnable || part.window.is_empty() {
+            return;
+        }
+        match part.leader {
+            Some(leadership) => {
+                part.runnable = true;
+                self.leaders.entry(leadership.broker).or_default().runnable.push_back(id);
+            }
+            None => self.shared.cluster.request_refresh("a partition to write to has no leader"),
+        }
+    }
+
+    /// What part `id` may do now. Sends are returned; everything else is seen to here.
+    fn step(&mut self, id: usize, leadership: Leadership, now: Instant) -> Next {
+        loop {
+            let Some(part) = self.parts.get_mut(id) else { return Next::Idle };
+            let next = part.window.next(now, exact_millis(), leadership);
+            match next {
+                Next::NewProducerId => match self.identity.filter(|identity| part.used_id != Some(identity.id)) {
+                    Some(identity) => {
+                        part.used_id = Some(identity.id);
+                        part.window.on_identity(identity);
+                        continue;
+                    }
+                    None => {
+                        self.nameless.push(id);
+                        self.ask_for_identity();
+                    }
+                },
+                Next::Wait(at) => self.arm(id, at),
+                Next::Probe => self.probe(id, leadership),
+                Next::Idle | Next::Send(_) => {}
+            }
+            return next;
+        }
+    }
+
+    /// The end: what is still here resolves as unknown or not delivered, and the log says how much it was.
+    fn give_up(mut self) {
+        let mut left = 0usize;
+        self.ensure_parts(usize::MAX);
+        let mut settle = |batch: ReadyBatch, maybe: bool, last: Option<Arc<str>>| {
+            left += usize::try_from(crate::core::produce::window::Stampable::count(&batch)).unwrap_or(0);
+            batch.fail(maybe, crate::error::SendCause::Closed, last);
+        };
+        for id in 0..self.parts.len() {
+            let excuse = self.excuse(id);
+            let Some(part) = self.parts.get_mut(id) else { continue };
+            for (batch, maybe) in part.window.drain() {
+                settle(batch, maybe, excuse.clone());
+            }
+            for batch in part.queue.drain() {
+                settle(batch, false, excuse.clone());
+            }
+        }
+        if left > 0 {
+            tracing::warn!(records = left, "producer ended with records that were not acknowledged");
+        }
+    }
+}
+
+fn start_compressor(shared: &Arc<Shared>) -> std::sync::mpsc::Sender<(Arc<PartitionQueue>, Sealing)> {
+    let (jobs, work) = std::sync::mpsc::channel::<(Arc<PartitionQueue>, Sealing)>();
+    let shared = Arc::downgrade(shared);
+    let spawned = std::thread::Builder::new().name("indelible-compress".to_owned()).spawn(move || {
+        while let Ok((queue, sealing)) = work.recv() {
+            queue.finish(sealing);
+            if let Some(shared) = shared.upgrade() {
+                shared.signal(&queue);
+            }
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread for compression: the I/O thread does it");
+    }
+    jobs
+}

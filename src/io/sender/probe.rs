@@ -1,0 +1,115 @@
+//! Asking a leader what it has of this producer (DescribeProducers, KIP-664).
+
+use super::{Event, Sender};
+use crate::core::produce::window::{Leadership, ProbeAnswer};
+use crate::io::cluster::{Cluster, Lane};
+use crate::io::connection::Connection;
+use crate::types::{IsolationLevel, TopicPartition};
+use crate::wire::requests::describe_producers::DescribeProducersRequest;
+use crate::wire::requests::list_offsets::{ListOffsetsPartition, ListOffsetsRequest};
+use crate::wire::{ApiKey, ErrorCode};
+use std::time::Instant;
+
+/// ListOffsets' timestamp for the end of the log.
+const LATEST: i64 = -1;
+
+impl Sender {
+    /// Starts a probe of part `id`, unless one is under way.
+    pub(super) fn probe(&mut self, id: usize, leader: Leadership) {
+        let Some(part) = self.parts.get_mut(id).filter(|part| !part.probing) else { return };
+        let Some(identity) = part.window.identity() else { return };
+        part.probing = true;
+        let partition = part.queue.partition.clone();
+        let (cluster, report) = (self.shared.cluster.clone(), self.report.clone());
+        cluster.counters().probes.add(1);
+        self.shared.cluster.thread().spawn(async move {
+            let answer = match ask(&cluster, &partition, leader, identity.id).await {
+                Ok(answer) => Some(answer),
+                Err(cause) => {
+                    tracing::debug!(%partition, %cause, "probe failed");
+                    None
+                }
+            };
+            let _ = report.send(Event::Probed { part: id, leader, answer });
+        });
+    }
+
+    pub(super) fn on_probed(&mut self, id: usize, leader: Leadership, answer: Option<ProbeAnswer>, now: Instant) {
+        let retry_at = self.retry_at(id, now);
+        let Some(part) = self.parts.get_mut(id) else { return };
+        part.probing = false;
+        let mut settled = Vec::new();
+        match answer.filter(|_| part.leader == Some(leader)) {
+            Some(answer) => {
+                tracing::debug!(partition = %part.queue.partition, ?answer, "probed");
+                part.window.on_probe(leader, answer, &mut settled);
+            }
+            None => {
+                part.window.on_probe_failed(retry_at);
+                self.shared.cluster.request_refresh("a leader could not be asked for a producer's state");
+            }
+        }
+        self.settle(id, settled);
+        self.make_runnable(id);
+    }
+}
+
+/// The producer's state at the leader. Every replica answers DescribeProducers, with its own and perhaps older state; so
+/// the same connection then proves that it leads under the epoch we know.
+async fn ask(
+    cluster: &Cluster,
+    partition: &TopicPartition,
+    leader: Leadership,
+    producer: i64,
+) -> Result<ProbeAnswer, String> {
+    let connection = cluster.broker(leader.broker, Lane::Control).await.map_err(|error| error.to_string())?;
+    if connection.versions().range(ApiKey::DescribeProducers).is_none() {
+        return Ok(ProbeAnswer::Unavailable);
+    }
+    let request = DescribeProducersRequest { topics: vec![(partition.topic.clone(), vec![partition.partition])] };
+    let timeout = cluster.config().request_timeout;
+    let answer = connection.submit(&request, timeout).await.map_err(|error| error.to_string())?;
+    let mut states = answer.topics.into_iter().filter(|(topic, _)| *topic == partition.topic).flat_map(|topic| topic.1);
+    let Some(state) = states.find(|state| state.partition == partition.partition) else {
+        return Err(format!("broker {} left {partition} out", leader.broker));
+    };
+    let probed = match state.error {
+        ErrorCode::NONE => {
+            // A producer may be listed once for each epoch it still has; the highest counts.
+            let ours =
+                state.producers.iter().filter(|active| active.identity.id == producer && active.last_sequence >= 0);
+            ours.max_by_key(|active| active.identity.epoch).map_or(ProbeAnswer::Empty, |active| ProbeAnswer::Known {
+                epoch: active.identity.epoch,
+                last_sequence: active.last_sequence,
+            })
+        }
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+            return Ok(ProbeAnswer::Unavailable);
+        }
+        code => return Err(format!("broker {} answered {code}", leader.broker)),
+    };
+    prove_leadership(&connection, cluster, partition, leader).await?;
+    Ok(probed)
+}
+
+/// Succeeds when the broker leads the partition under the epoch we know: it refuses any other epoch (KIP-320).
+async fn prove_leadership(
+    connection: &Connection,
+    cluster: &Cluster,
+    partition: &TopicPartition,
+    leader: Leadership,
+) -> Result<(), String> {
+    let asked = ListOffsetsPartition { partition: partition.partition, leader_epoch: leader.epoch, timestamp: LATEST };
+    let request = ListOffsetsRequest {
+        isolation: IsolationLevel::ReadUncommitted,
+        topics: vec![(partition.topic.clone(), vec![asked])],
+    };
+    let answer =
+        connection.submit(&request, cluster.config().request_timeout).await.map_err(|error| error.to_string())?;
+    let answers = answer.topics.iter().flat_map(|(_, answers)| answers);
+    match answers.map(|answer| answer.error).next() {
+        Some(ErrorCode::NONE) => Ok(()),
+        Some(code) => Err(format!("broker {} answered {code}: it does not lead {partition} any more", leader.broker)),
+        None => Err(format!("broker {} left {partition} out", leader.broker)),
+    }
+}
