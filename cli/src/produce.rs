@@ -45,6 +45,8 @@ async fn deliver(options: &ProduceOptions, report: &mut Report) -> Result<(), Fa
     if separator.as_ref().is_some_and(Vec::is_empty) {
         return Err(Failure::usage("--key-separator must not be empty: give one or more characters"));
     }
+    // Before the cluster is asked for anything: a mistyped file name should not wait for it.
+    let pieces = lines::read(options.file.as_deref())?;
     let mut signals = Signals::listen(None)?;
     let (builder, properties) = config::client(&options.cluster)?;
     let starting = async {
@@ -79,7 +81,6 @@ async fn deliver(options: &ProduceOptions, report: &mut Report) -> Result<(), Fa
     let producer = properties.apply(builder, |builder, name, value| builder.property(name, value));
     let producer =
         producer.build().map_err(|error| Failure::usage(format!("{error}; see indelible produce --help")))?;
-    let pieces = lines::read(options.file.as_deref())?;
     let mut sending = Sending {
         topic: &options.topic,
         partition: options.partition,

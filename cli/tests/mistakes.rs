@@ -74,7 +74,7 @@ fn unknown_topic() {
 fn bad_properties() {
     let cluster = cluster("t", 1);
     for (property, parts) in [
-        ("linger.millis=5", &["linger.millis", "linger.ms"][..]),
+        ("linger_ms=5", &["linger_ms", "did you mean \"linger.ms\""][..]),
         ("linger.ms=soon", &["linger.ms", "soon", "milliseconds"]),
         ("request.timeout.ms=soon", &["request.timeout.ms", "milliseconds"]),
         ("group.id=x", &["group.id", "consumer"]),
