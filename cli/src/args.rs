@@ -1,5 +1,6 @@
 //! The command line: what clap turns into values.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -22,6 +23,31 @@ const EXIT_CODES: &str = "Exit codes:
   4  a file, a pipe or the system on this side failed: standard output closed, a file that cannot be read
 
 Each error is one line on standard error that begins with \"indelible: \".";
+
+impl Arguments {
+    /// Parses the process's own command line.
+    ///
+    /// # Errors
+    /// What clap has to say, help and version included.
+    pub(crate) fn from_process() -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(with_perf_in_front(std::env::args_os().collect()))
+    }
+}
+
+/// Benchmark drivers that take "PROGRAM WORD" for a client put their own arguments between the two: `indelible produce
+/// --acks all perf` is `indelible perf produce --acks all`. Only lines are changed that would be errors otherwise: a
+/// `perf` behind an option's name is that option's value.
+fn with_perf_in_front(mut line: Vec<OsString>) -> Vec<OsString> {
+    let is_mode = line.get(1).is_some_and(|mode| ["produce", "consume", "latency"].iter().any(|name| mode == name));
+    if let [.., before, last] = line.as_slice()
+        && is_mode
+        && last == "perf"
+        && !before.as_encoded_bytes().starts_with(b"-")
+    {
+        line[1..].rotate_right(1);
+    }
+    line
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -261,5 +287,17 @@ mod tests {
         let arguments = Arguments::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Perf(options) = arguments.command else { panic!("not perf") };
         assert_eq!((options.mode, options.compression, options.warmup), (PerfMode::Produce, Codec::Lz4, 1));
+    }
+
+    #[test]
+    fn perf_may_stand_last_where_it_cannot_be_a_value() {
+        let turned = |line: &str| {
+            let line = with_perf_in_front(line.split_whitespace().map(OsString::from).collect());
+            line.join(" ".as_ref()).into_string().unwrap()
+        };
+        assert_eq!(turned("i latency --topic t --acks all perf"), "i perf latency --topic t --acks all");
+        for as_it_is in ["i produce --topic perf", "i perf produce", "i demo perf", "i", "i produce -t perf"] {
+            assert_eq!(turned(as_it_is), as_it_is);
+        }
     }
 }

@@ -16,13 +16,11 @@ mod time;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Arguments, Command};
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::from_process() {
         Ok(arguments) => arguments,
         // Help and version go to standard output and are no failure.
         Err(error) if !error.use_stderr() => {
