@@ -56,7 +56,6 @@ impl Client {
     }
 
     /// What producers and consumers are made on.
-    #[allow(dead_code, reason = "used by the producer and the consumer")]
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }

@@ -1,5 +1,7 @@
 //! The producer on a healthy cluster, and what it refuses.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use indelible::{Client, Record, SendCause, SendError};
 use proto_tests::fake::FakeCluster;
 use std::time::Duration;

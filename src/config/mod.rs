@@ -10,10 +10,8 @@ use std::fmt;
 
 pub use client::*;
 pub use consumer::*;
-#[allow(unused_imports, unreachable_pub, reason = "filled by the producer's author")]
 pub use producer::*;
 
-#[allow(unused_imports, reason = "for the tables of the producer and the consumer")]
 pub(crate) use parse::*;
 
 use names::{JAVA_NAMES, Place};

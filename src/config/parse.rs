@@ -14,7 +14,6 @@ pub(crate) struct Raw<'a> {
     pub(crate) value: &'a str,
 }
 
-#[allow(dead_code, reason = "the tables of the producer and the consumer use the rest")]
 impl<'a> Raw<'a> {
     /// The error that says what the value should have been.
     pub(crate) fn expected(&self, expected: impl Into<String>) -> ConfigError {

@@ -75,6 +75,10 @@ impl ProducerConfig {
     /// [`ConfigError::Conflict`] naming the settings.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
+        let longest = Duration::from_millis(MAX_MILLIS);
+        if [self.delivery_timeout, self.linger, self.max_block].iter().any(|time| *time > longest) {
+            return conflict("delivery.timeout.ms, linger.ms and max.block.ms take 24 days at most");
+        }
         if self.delivery_timeout < self.linger {
             return conflict("delivery.timeout.ms is below linger.ms: every record would be given up; raise it");
         }

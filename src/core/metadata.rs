@@ -86,11 +86,6 @@ impl ClusterView {
         self.topics.get(name)
     }
 
-    /// The topic with this id.
-    pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicView>> {
-        self.topics.values().find(|topic| topic.id == id && id.is_some())
-    }
-
     /// Leader and leader epoch of a partition.
     pub(crate) fn leader(&self, partition: &TopicPartition) -> Option<(BrokerId, i32)> {
         let view = self.topic(&partition.topic)?.partition(partition.partition)?;
@@ -264,7 +259,7 @@ mod tests {
         let next = view.merge(&answer(2, &[(3, 0)])).unwrap();
         assert_eq!(leader(&next, 0), Some((3, 0)));
         assert_eq!(next.topic("t").unwrap().partitions.len(), 1);
-        assert!(next.topic_by_id(TopicId([2; 16])).is_some());
+        assert_eq!(next.topic("t").map(|topic| topic.id), Some(TopicId([2; 16])));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! out. Of the wire layer only [`crate::wire::batch`], [`crate::wire::code`] and the plain messages in
 //! [`crate::wire::requests`] may be used here.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a made-up clock has to start somewhere"))]
+
 pub(crate) mod consume;
-#[allow(dead_code, reason = "the producer and the consumer, on branches of their own, use the rest")]
 pub(crate) mod metadata;
 pub(crate) mod produce;
 pub(crate) mod retry;

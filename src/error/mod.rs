@@ -8,5 +8,4 @@ mod send;
 pub use admin::*;
 pub use call::*;
 pub use consume::*;
-#[allow(unused_imports, reason = "still empty")]
 pub use send::*;

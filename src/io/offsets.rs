@@ -92,7 +92,7 @@ async fn committed(
     let timeout = cluster.config().request_timeout;
     let mut attempt = 0;
     loop {
-        let answer = match cluster.coordinator_on(CoordinatorType::Group, group, lane).await {
+        let answer = match cluster.coordinator(CoordinatorType::Group, group, lane).await {
             Ok(connection) => connection.submit(&request, timeout).await,
             Err(error) => Err(error),
         };

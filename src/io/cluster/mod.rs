@@ -44,8 +44,6 @@ pub(crate) struct Cluster {
 pub(crate) enum Lane {
     /// Produce requests.
     Produce,
-    /// Fetch requests, long polls among them.
-    Fetch,
     /// Everything that is answered at once.
     Control,
     /// A lane of one's own, from [`Cluster::own_lane`]. Each group member needs one for its coordinator: JoinGroup waits
@@ -181,30 +179,16 @@ impl Cluster {
         looked.unwrap_or(Err(MetadataError::Closed))
     }
 
-    /// Tracks all topics instead of those asked for: for subscriptions by pattern.
-    pub(crate) fn track_all_topics(&self, all: bool) {
-        self.inner.track_all(all);
-    }
-
     /// Takes over the leader that a Produce or Fetch answer named (KIP-951), unless it is older than what is known.
     pub(crate) fn learn_leader(&self, partition: &TopicPartition, leader: BrokerId, epoch: i32) {
         self.inner.learn_leader(partition, leader, epoch);
     }
 
-    /// The coordinator of a group or transactional id, on [`Lane::Control`]. Group members use
-    /// [`Cluster::coordinator_on`] with a lane of their own.
+    /// The coordinator of a group or transactional id, on a lane. Group members use a lane of their own.
     ///
     /// # Errors
     /// [`CallError`]; [`crate::error::CallErrorKind::Broker`] while the brokers have none.
-    pub(crate) async fn coordinator(&self, kind: CoordinatorType, key: &Arc<str>) -> Result<Connection, CallError> {
-        self.coordinator_on(kind, key, Lane::Control).await
-    }
-
-    /// The coordinator of a group or transactional id, on a lane.
-    ///
-    /// # Errors
-    /// As [`Cluster::coordinator`].
-    pub(crate) async fn coordinator_on(
+    pub(crate) async fn coordinator(
         &self,
         kind: CoordinatorType,
         key: &Arc<str>,

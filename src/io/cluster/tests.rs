@@ -79,7 +79,7 @@ fn callers_share_a_connection_for_each_lane() {
         let (a, b) = (a.expect("connection"), b.expect("connection"));
         assert!(Arc::ptr_eq(&a.handle_for_tests(), &b.handle_for_tests()));
         let own = cluster.own_lane();
-        for lane in [Lane::Fetch, Lane::Control, own] {
+        for lane in [Lane::Produce, Lane::Control, own] {
             let other = cluster.broker(2, lane).await.expect("connection");
             assert!(!Arc::ptr_eq(&a.handle_for_tests(), &other.handle_for_tests()), "{lane:?}");
             assert_eq!(other.broker(), 2);
@@ -213,16 +213,16 @@ fn coordinators_are_remembered_until_they_move() {
     block_on(async {
         fake.move_coordinator("g", 2);
         for _ in 0..3 {
-            assert_eq!(cluster.coordinator(group, &key).await.expect("coordinator").broker(), 2);
+            assert_eq!(cluster.coordinator(group, &key, Lane::Control).await.expect("coordinator").broker(), 2);
         }
         assert_eq!(fake.look(|view| view.requests(FIND_COORDINATOR)), 1);
         fake.move_coordinator("g", 3);
         cluster.coordinator_moved(group, &key);
         let own = cluster.own_lane();
-        assert_eq!(cluster.coordinator_on(group, &key, own).await.expect("coordinator").broker(), 3);
+        assert_eq!(cluster.coordinator(group, &key, own).await.expect("coordinator").broker(), 3);
         fake.inject(Fault::once(FaultAction::Error(15)).api(FIND_COORDINATOR));
         cluster.coordinator_moved(group, &key);
-        let error = cluster.coordinator(group, &key).await.expect_err("none at the moment");
+        let error = cluster.coordinator(group, &key, Lane::Control).await.expect_err("none at the moment");
         assert!(error.to_string().contains("COORDINATOR_NOT_AVAILABLE"), "{error}");
     });
 }

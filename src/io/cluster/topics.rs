@@ -16,7 +16,6 @@ use crate::wire::requests::metadata::MetadataTopics;
 #[derive(Debug, Default)]
 pub(super) struct Tracked {
     names: BTreeSet<Arc<str>>,
-    all: bool,
 }
 
 impl Inner {
@@ -26,17 +25,9 @@ impl Inner {
 
     pub(super) fn tracked_topics(&self) -> MetadataTopics {
         let tracked = lock(&self.tracked);
-        match (tracked.all, tracked.names.is_empty()) {
-            (true, _) => MetadataTopics::All,
-            (false, true) => MetadataTopics::None,
-            (false, false) => MetadataTopics::Names(tracked.names.iter().cloned().collect()),
-        }
-    }
-
-    pub(super) fn track_all(&self, all: bool) {
-        lock(&self.tracked).all = all;
-        if all {
-            self.request_refresh("all topics are wanted");
+        match tracked.names.is_empty() {
+            true => MetadataTopics::None,
+            false => MetadataTopics::Names(tracked.names.iter().cloned().collect()),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tracing::{debug, trace, warn};
 
-use super::{Closing, Shared, Ticket, Waiter};
+use super::{Shared, Ticket, Waiter};
 use crate::error::{CallErrorKind, Human};
 use crate::io::clock::after;
 use crate::sync::lock;
@@ -140,9 +140,6 @@ impl Driver {
     /// Moves what is queued to the socket's side, unless the broker wants silence.
     fn take_queued(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<End> {
         let mut queue = lock(&self.shared.queue);
-        if queue.closing == Closing::Now {
-            return Some(CallErrorKind::Closed.into());
-        }
         if !queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             queue.waker = Some(cx.waker().clone());
         }

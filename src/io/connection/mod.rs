@@ -75,7 +75,8 @@ struct Queue {
     /// Until when the broker wants silence.
     throttled_until: Option<Instant>,
     /// How the last handle or [`Connection::close`] asked for the end.
-    closing: Closing,
+    /// Nobody holds the connection any more: it ends when nothing is in flight.
+    draining: bool,
     /// Why the connection has ended.
     ended: Option<CallErrorKind>,
 }
@@ -83,17 +84,8 @@ struct Queue {
 impl Queue {
     /// Whether nobody holds the connection any more, and nothing waits to be sent.
     fn is_drained(&self) -> bool {
-        self.closing == Closing::Drain && self.requests.is_empty()
+        self.draining && self.requests.is_empty()
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Closing {
-    No,
-    /// Nobody holds the connection any more: end when nothing is in flight.
-    Drain,
-    /// End now.
-    Now,
 }
 
 /// A request on its way to the driver.
@@ -168,7 +160,7 @@ impl Connection {
                 next_correlation: established.next_correlation,
                 waker: None,
                 throttled_until: None,
-                closing: Closing::No,
+                draining: false,
                 ended: None,
             }),
             in_flight: AtomicUsize::new(0),
@@ -197,7 +189,7 @@ impl Connection {
     /// Whether it has ended, or is about to.
     pub(crate) fn is_closed(&self) -> bool {
         let queue = lock(&self.handle.shared.queue);
-        queue.ended.is_some() || queue.closing != Closing::No
+        queue.ended.is_some() || queue.draining
     }
 
     /// Requests submitted and not resolved.
@@ -278,11 +270,6 @@ impl Connection {
     pub(crate) fn handle_for_tests(&self) -> Arc<impl Sized + use<>> {
         self.handle.clone()
     }
-
-    /// Ends the connection. What is in flight resolves to [`CallErrorKind::Closed`].
-    pub(crate) fn close(&self) {
-        self.handle.shared.end(Closing::Now);
-    }
 }
 
 fn decode<R: Request>(version: i16, frame: Bytes) -> Result<R::Response, WireError> {
@@ -301,12 +288,7 @@ impl Shared {
         self.counters.requests.add(1);
         let mut ticket = Ticket { correlation: 0, api: R::KEY, version, timeout, waiter };
         let mut queue = lock(&self.queue);
-        let refused = match &queue.ended {
-            Some(why) => Some(why.clone()),
-            None if queue.closing == Closing::Now => Some(CallErrorKind::Closed),
-            None => None,
-        };
-        if let Some(why) = refused {
+        if let Some(why) = queue.ended.clone() {
             drop(queue);
             return self.fail(ticket, why, false);
         }
@@ -341,11 +323,9 @@ impl Shared {
         }
     }
 
-    fn end(&self, how: Closing) {
+    fn drain(&self) {
         let mut queue = lock(&self.queue);
-        if queue.closing != Closing::Now {
-            queue.closing = how;
-        }
+        queue.draining = true;
         let waker = queue.waker.take();
         drop(queue);
         if let Some(waker) = waker {
@@ -356,7 +336,7 @@ impl Shared {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.end(Closing::Drain);
+        self.shared.drain();
     }
 }
 

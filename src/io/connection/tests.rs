@@ -211,17 +211,6 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
-fn close_resolves_what_is_in_flight() {
-    let cluster = FakeCluster::start(1);
-    let connection = connect(&cluster);
-    cluster.inject(Fault::once(FaultAction::NoAnswerBefore).api(METADATA));
-    let answer = connection.submit(&ask(), LONG);
-    connection.close();
-    let error = block_on(answer).expect_err("closed");
-    assert!(matches!(error.kind(), CallErrorKind::Closed), "{error}");
-}
-
-#[test]
 fn dropping_the_last_handle_waits_for_what_is_in_flight() {
     let cluster = FakeCluster::start(1);
     let connector = connector(ClientConfig::default());

@@ -105,7 +105,7 @@ impl Committer {
         };
         let mut failure =
             CommitFailure { fenced: None, hopeless: false, reason: String::new(), uncommitted: Vec::new() };
-        let answer = match self.cluster.coordinator_on(CoordinatorType::Group, &self.group, self.lane).await {
+        let answer = match self.cluster.coordinator(CoordinatorType::Group, &self.group, self.lane).await {
             Ok(connection) => connection.submit(&request, self.cluster.config().request_timeout).await,
             Err(error) => Err(error),
         };

@@ -43,7 +43,7 @@ impl Membership {
                 }
                 let (lane, events) = (self.lane(), self.events.clone());
                 tokio::spawn(async move {
-                    let found = cluster.coordinator_on(CoordinatorType::Group, &group, lane).await;
+                    let found = cluster.coordinator(CoordinatorType::Group, &group, lane).await;
                     let event = match found {
                         Ok(_) => Event::Coordinator(id, true),
                         Err(error) if impossible(&error) => Event::Impossible(error.into()),
@@ -144,7 +144,7 @@ where
     R: Request,
     R::Response: Throttled + Send + 'static,
 {
-    cluster.coordinator_on(CoordinatorType::Group, group, lane).await?.submit(request, timeout).await
+    cluster.coordinator(CoordinatorType::Group, group, lane).await?.submit(request, timeout).await
 }
 
 /// Whether no repetition can help.

@@ -209,6 +209,8 @@ pub(crate) struct Window<B> {
     probe_needed: Option<(ProbeCause, EntryId)>,
     /// The highest sequence acknowledged under this identity.
     confirmed: Option<i32>,
+    /// The newest timestamp of the batch acknowledged last.
+    confirmed_newest: i64,
     retry_at: Option<Instant>,
     /// Failures in a row, for the backoff.
     failures: u32,
@@ -228,6 +230,7 @@ impl<B: Stampable> Window<B> {
             closing: false,
             probe_needed: None,
             confirmed: None,
+            confirmed_newest: 0,
             retry_at: None,
             failures: 0,
             next_id: 0,
@@ -295,7 +298,9 @@ impl<B: Stampable> Window<B> {
         if self.probe_needed.is_some() {
             return if in_flight == 0 { Next::Probe } else { Next::Idle };
         }
-        let limit = if self.warm == Some(leader) { self.config.max_in_flight } else { 1 };
+        // The broker forgets a producer by the timestamp of what it wrote last, also one that has only been quiet.
+        let warm = self.warm == Some(leader) && !self.is_old(self.confirmed_newest, wall);
+        let limit = if warm { self.config.max_in_flight } else { 1 };
         if in_flight >= limit || self.entries.iter().any(|e| e.state == State::InFlight && self.old_dated(e, wall)) {
             return Next::Idle;
         }
@@ -531,6 +536,9 @@ impl<B: Stampable> Window<B> {
         self.failures = 0;
         self.retry_at = None;
         let last = self.entries[at].last;
+        if let Some(batch) = &self.entries[at].batch {
+            self.confirmed_newest = batch.newest_timestamp();
+        }
         if self.confirmed.is_none_or(|confirmed| distance(last, confirmed) > 0) {
             self.confirmed = Some(last);
         }

@@ -50,12 +50,15 @@ impl Random {
     }
 }
 
+/// First and last sequence, base offset.
+type Remembered = (i32, i32, i64);
+
 /// A partition leader: what broker-facts measured, without replication.
 #[derive(Default)]
 struct Broker {
     log: Vec<u64>,
-    /// epoch, and the last five (first, last, base offset)
-    known: Option<(i16, VecDeque<(i32, i32, i64)>)>,
+    /// Epoch, and the last five batches.
+    known: Option<(i16, VecDeque<Remembered>)>,
     poison: Vec<u64>,
 }
 
@@ -400,6 +403,33 @@ fn old_timestamps_go_alone_and_are_asked_for() {
     let Next::Send(third) = window.next(now, wall, LEADER) else { panic!("nothing to send") };
     assert_eq!(window.identity().unwrap().epoch, 1, "the given-up batch closed its epoch");
     assert_eq!(window.batch(third).unwrap().1, 0);
+}
+
+/// A producer that was quiet for a day is a stranger to the broker: two batches at once could be accepted in the wrong
+/// order, like those of a fresh one.
+#[test]
+fn after_a_long_silence_one_goes_alone() {
+    let (now, mut out) = (Instant::now(), vec![]);
+    let mut window = Window::new(config());
+    window.on_identity(ID);
+    for day in [0, 0, 0, 2, 2, 2] {
+        window.push(Numbers { newest: day * 86_400_000, ..numbers(0, 1, now + Duration::from_secs(60)) });
+    }
+    let in_flight = |window: &mut Window<Numbers>, wall: i64| -> Vec<EntryId> {
+        std::iter::from_fn(|| match window.next(now, wall, LEADER) {
+            Next::Send(id) => Some(id),
+            _ => None,
+        })
+        .take(2)
+        .collect()
+    };
+    for (wall, expected) in [(0, 1), (0, 2), (2 * 86_400_000, 1), (2 * 86_400_000, 2)] {
+        let sent = in_flight(&mut window, wall);
+        assert_eq!(sent.len(), expected);
+        for id in sent {
+            window.on_answer(id, LEADER, ProduceVerdict::Delivered, 0, text(), now, &mut out);
+        }
+    }
 }
 
 /// At the last epoch a new producer id is asked for instead of one epoch more.
