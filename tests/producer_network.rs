@@ -175,7 +175,7 @@ async fn close_with_brokers_down_returns_and_tells() {
 /// Defect: a record accepted while the producer closes, whose receipt nobody resolves.
 #[tokio::test]
 async fn every_receipt_resolves_when_sends_race_with_close() {
-    for round in 0..30 {
+    for round in 0..60 {
         let cluster = FakeCluster::start(1);
         cluster.create_topic("t", 2);
         let producer = client(&cluster).await.producer().batch_size(200).build().unwrap();
@@ -230,9 +230,9 @@ async fn a_delivery_timeout_names_cause_and_last_event() {
     let brief = Duration::from_millis(150);
     // (what goes wrong, whether it may be in the log, what the error says)
     let cases = [
-        (FaultAction::Error(code::NOT_ENOUGH_REPLICAS), false, "broker 1 answered NOT_ENOUGH_REPLICAS for t-0"),
+        (FaultAction::Error(code::NOT_ENOUGH_REPLICAS), false, "broker 1 answered NOT_ENOUGH_REPLICAS (19) for t-0"),
         (FaultAction::Error(code::UNKNOWN_TOPIC_OR_PARTITION), false, "broker 1 answered UNKNOWN_TOPIC_OR_PARTITION"),
-        (FaultAction::Error(code::REQUEST_TIMED_OUT), true, "broker 1 answered REQUEST_TIMED_OUT for t-0"),
+        (FaultAction::Error(code::REQUEST_TIMED_OUT), true, "broker 1 answered REQUEST_TIMED_OUT (7) for t-0"),
         (FaultAction::Error(-1), true, "broker 1 answered UNKNOWN_SERVER_ERROR"),
         (FaultAction::Error(1234), true, "1234"),
         (FaultAction::DropBeforeApply, true, "to broker 1 (127.0.0.1:"),
