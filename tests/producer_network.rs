@@ -17,12 +17,8 @@ use std::time::{Duration, Instant};
 async fn all_brokers_down_for_long() {
     let cluster = cluster(3);
     let client = client(&cluster).await;
-    let producer = one_by_one(&client)
-        .max_request_size(1000)
-        .buffer_memory(2000)
-        .property("max.block.ms", "150")
-        .build()
-        .unwrap();
+    let producer =
+        one_by_one(&client).max_request_size(1000).buffer_memory(2000).property("max.block.ms", "150").build().unwrap();
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.kill_all();
     let (mut receipts, started) = (Vec::new(), Instant::now());
@@ -332,4 +328,30 @@ async fn refused_after_an_attempt_in_doubt_is_told_truthfully() {
         all_delivered(&[send(&producer, 0, "b").await]).await;
         assert_eq!(values(&cluster).contains(&"a".to_owned()), in_log);
     }
+}
+
+/// Defect: a partition that has moved goes on waiting for its former leader, which takes no more requests.
+#[tokio::test]
+async fn a_hung_leader_does_not_hold_what_has_moved() {
+    let cluster = cluster(2);
+    cluster.move_leader("t", 0, 1);
+    cluster.move_leader("t", 1, 1);
+    let client = impatient(&cluster)
+        .request_timeout(Duration::from_secs(5))
+        .metadata_max_age(Duration::from_millis(30))
+        .build()
+        .await
+        .unwrap();
+    let producer = one_by_one(&client).build().unwrap();
+    all_delivered(&send_some(&producer, "w", 1).await).await;
+    cluster.inject(next_produce(FaultAction::NoAnswerBefore));
+    let receipts = send_some(&producer, "a", 5).await;
+    eventually("five in flight", || client.metrics().batches_in_flight == 5).await;
+    let moved = send(&producer, 1, "b").await;
+    cluster.move_leader("t", 1, 2);
+    let started = Instant::now();
+    offset(&moved).await;
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    cluster.cut_connections(1);
+    all_delivered(&receipts).await;
 }

@@ -151,12 +151,20 @@ impl Sender {
                 self.shared.add_partitions(&name, topic.partitions.len());
             }
         }
-        for id in 0..self.parts.len() {
-            if let Some(part) = self.parts.get_mut(id)
-                && part.on_view(&view)
-            {
-                self.make_runnable(id);
+        let changed: BTreeSet<usize> =
+            self.parts.iter_mut().enumerate().filter_map(|(id, part)| part.on_view(&view).then_some(id)).collect();
+        if changed.is_empty() {
+            return;
+        }
+        // The former leader may be slow to answer, or to refuse a connection: nothing waits for its turn there.
+        for leader in self.leaders.values_mut() {
+            leader.runnable.retain(|id| !changed.contains(id));
+        }
+        for id in changed {
+            if let Some(part) = self.parts.get_mut(id) {
+                part.runnable = false;
             }
+            self.make_runnable(id);
         }
     }
 
