@@ -40,31 +40,41 @@ struct Draft {
     topics: Vec<ProduceTopic>,
     batches: Vec<InFlight>,
     bytes: usize,
+    /// A part was found that another broker leads by now.
+    handed_over: bool,
 }
 
 impl Sender {
     pub(super) fn fill_all(&mut self, now: Instant) {
-        let busy: Vec<BrokerId> =
-            self.leaders.iter().filter(|(_, leader)| !leader.runnable.is_empty()).map(|(id, _)| *id).collect();
-        for broker in busy {
-            self.fill(broker, now);
+        // A part on the list of its former leader is handed to the present one, which may have had its turn already. No
+        // event would come to wake that one, so it gets another turn.
+        let mut handed_over = true;
+        while std::mem::take(&mut handed_over) {
+            let busy: Vec<BrokerId> =
+                self.leaders.iter().filter(|(_, leader)| !leader.runnable.is_empty()).map(|(id, _)| *id).collect();
+            for broker in busy {
+                handed_over |= self.fill(broker, now);
+            }
         }
     }
 
-    /// Sends to `broker` what may go.
-    fn fill(&mut self, broker: BrokerId, now: Instant) {
+    /// Sends to `broker` what may go. True when a part was handed over to another leader.
+    fn fill(&mut self, broker: BrokerId, now: Instant) -> bool {
         let limit = self.shared.config.max_in_flight;
+        let mut handed_over = false;
         loop {
-            let Some(leader) = self.leaders.get_mut(&broker) else { return };
+            let Some(leader) = self.leaders.get_mut(&broker) else { return handed_over };
             if leader.in_flight >= limit || leader.runnable.is_empty() {
-                return;
+                return handed_over;
             }
             let Some(connection) = leader.connection.clone().filter(|connection| !connection.is_closed()) else {
-                return self.connect(broker);
+                self.connect(broker);
+                return handed_over;
             };
             let draft = self.draft(broker, now);
+            handed_over |= draft.handed_over;
             if draft.batches.is_empty() {
-                return;
+                return handed_over;
             }
             self.submit(broker, &connection, draft);
         }
@@ -80,6 +90,7 @@ impl Sender {
             part.runnable = false;
             let Some(leadership) = part.leader.filter(|leader| leader.broker == broker) else {
                 self.make_runnable(id);
+                draft.handed_over = true;
                 continue;
             };
             self.pull(id, now);
