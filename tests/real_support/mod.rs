@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "scenarios on a real cluster")]
 
 pub mod load;
+pub mod proxy;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -25,7 +26,6 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Tells what the client says when `INDELIBLE_TEST_LOG` is set.
 pub fn builder(cluster: &RealCluster) -> ClientBuilder {
     Client::builder(cluster.bootstrap())
 }
@@ -108,20 +108,28 @@ pub fn values(cluster: &RealCluster, topic: &str, partition: i32, count: usize) 
     records(cluster, topic, partition, count).iter().map(value).collect()
 }
 
-/// How many batches a broker's own log of a partition holds, replicated or not.
-pub fn batches_on_disk(cluster: &RealCluster, broker: i32, topic: &str, partition: i32) -> usize {
+/// The leader epochs of the batches that a broker's own log of a partition holds, replicated or not.
+pub fn batches_on_disk(cluster: &RealCluster, broker: i32, topic: &str, partition: i32) -> Vec<i32> {
     let folder = cluster.log_dir(broker).join(format!("{topic}-{partition}"));
-    let Ok(log) = std::fs::read(folder.join("00000000000000000000.log")) else { return 0 };
+    let log = std::fs::read(folder.join("00000000000000000000.log")).unwrap_or_default();
     let mut rest = log.as_slice();
-    let mut batches = 0;
-    while let Some(length) = rest.get(8..12) {
-        let length = u32::from_be_bytes(length.try_into().unwrap()) as usize + 12;
-        // Segments are extended by zeros in advance on some systems.
+    let mut epochs = Vec::new();
+    let number = |bytes: &[u8]| i32::from_be_bytes(bytes.try_into().unwrap());
+    while let Some(head) = rest.get(8..16) {
+        let length = usize::try_from(number(&head[..4])).unwrap() + 12;
+        // Segments may be extended by zeros in advance.
         let Some(next) = rest.get(length..).filter(|_| length > 12) else { break };
         rest = next;
-        batches += 1;
+        epochs.push(number(&head[4..]));
     }
-    batches
+    epochs
+}
+
+/// Waits until the broker's own log of a partition holds `count` batches.
+pub fn until_on_disk(cluster: &RealCluster, broker: i32, topic: &str, partition: i32, count: usize) {
+    until(&format!("{count} batches of {topic}-{partition} on broker {broker}"), || {
+        expect(batches_on_disk(cluster, broker, topic, partition).len(), count)
+    });
 }
 
 /// The offset that a group has committed.
