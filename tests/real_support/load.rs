@@ -15,13 +15,16 @@ pub struct Load {
     stop: Arc<AtomicBool>,
     worker: JoinHandle<Vec<Vec<Receipt>>>,
     topic: String,
+    /// The last one to be dropped would give up what is still on its way.
+    _producer: Producer,
 }
 
 impl Load {
     /// Begins to send, about a thousand records a second, and returns when the first ones are in every partition.
     pub fn start(producer: &Producer, topic: &str, partitions: usize) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopping, producer, name) = (stop.clone(), producer.clone(), topic.to_owned());
+        let (stopping, kept, name) = (stop.clone(), producer.clone(), topic.to_owned());
+        let producer = kept.clone();
         let (first, warm) = std::sync::mpsc::channel();
         let worker = std::thread::spawn(move || {
             let mut receipts: Vec<Vec<Receipt>> = vec![Vec::new(); partitions];
@@ -47,7 +50,7 @@ impl Load {
             receipts
         });
         warm.recv().unwrap();
-        Load { stop, worker, topic: topic.to_owned() }
+        Load { stop, worker, topic: topic.to_owned(), _producer: kept }
     }
 
     /// Stops sending and checks that every record arrived once, in order, at the place its receipt names. Returns how
