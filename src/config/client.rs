@@ -107,6 +107,15 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
+    /// Sets the property `name` from its text, as [`crate::ClientBuilder::property`] does. The error of a property that
+    /// belongs to a producer or a consumer says so, which sorts a list of properties.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: no such property, one of another place, one that is not supported, or a value that does not fit.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
+        self.set_property(name, value)
+    }
+
     /// Checks what no single setting shows.
     ///
     /// # Errors

@@ -8,5 +8,5 @@ mod send;
 pub use admin::*;
 pub use call::*;
 pub use consume::*;
-#[allow(unused_imports, unreachable_pub, reason = "still empty")]
+#[allow(unused_imports, reason = "still empty")]
 pub use send::*;
