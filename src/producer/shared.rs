@@ -33,9 +33,10 @@ pub(crate) struct Shared {
     notify: Notify,
     /// No more records are taken.
     closed: AtomicBool,
-    /// The sender ends; true when it has.
+    /// The sender ends.
     stop: AtomicBool,
-    ended: watch::Sender<bool>,
+    /// Set when the sender has ended: how many batches it gave up then.
+    ended: watch::Sender<Option<usize>>,
 }
 
 /// The queues of one topic.
@@ -78,21 +79,22 @@ impl Shared {
             notify: Notify::new(),
             closed: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            ended: watch::Sender::new(false),
+            ended: watch::Sender::new(None),
         }
     }
 
     /// Puts the record into its partition's open batch, if nothing has to be waited for.
     pub(crate) fn append(&self, record: &Record<'_>, room: &mut Option<Room>) -> Result<Appended, Wait> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Wait::Refused(SendCause::Closed));
-        }
         let size = record_size(record);
         let limit = self.config.max_request_size;
         if HEADER_LEN + size > limit {
             return Err(Wait::Refused(SendCause::TooLarge { size: HEADER_LEN + size, limit }));
         }
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, which `refuse_more` waits for.
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Wait::Refused(SendCause::Closed));
+        }
         let topic = topics.get(record.topic).ok_or(Wait::Topic)?;
         let partitions = topic.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let chosen = record
@@ -244,22 +246,30 @@ impl Shared {
     }
 
     pub(crate) async fn close(self: &Arc<Self>, timeout: Duration) -> Result<(), CloseError> {
-        self.closed.store(true, Ordering::Release);
+        self.refuse_more();
         let shared = self.clone();
         let flush = async move { tokio::time::timeout(timeout, shared.flush()).await.is_ok() };
         self.cluster.thread().run(flush).await;
-        let batches = self.budget.live();
         self.stop();
-        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+        let mut ended = self.ended.subscribe();
+        let left = ended.wait_for(Option::is_some).await.ok().and_then(|left| *left);
+        // An error means that the I/O thread is gone, and whatever is left with it.
+        let batches = left.unwrap_or_else(|| self.budget.live());
         if batches == 0 { Ok(()) } else { Err(CloseError { batches, waited: timeout }) }
     }
 
     /// Ends the sender. What it has not delivered is given up.
     pub(crate) fn stop(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.refuse_more();
         self.stop.store(true, Ordering::Release);
         self.budget.close();
         self.notify.notify_one();
+    }
+
+    /// From here on no record enters a batch: whoever is about to append has done so.
+    fn refuse_more(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.topics.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Whether the sender shall end.
@@ -267,9 +277,9 @@ impl Shared {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The sender has ended.
-    pub(crate) fn set_ended(&self) {
-        self.ended.send_replace(true);
+    /// The sender has ended and gave up so many batches.
+    pub(crate) fn set_ended(&self, left: usize) {
+        self.ended.send_replace(Some(left));
     }
 }
 

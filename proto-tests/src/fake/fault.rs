@@ -121,6 +121,8 @@ pub enum FaultAction {
     NoAnswerBefore,
     /// The same, but the request has its effect.
     NoAnswerAfter,
+    /// The request has its effect and is never answered; the connection goes on with the next one.
+    SwallowAnswer,
     /// Handles the request after this time.
     Delay(Duration),
     /// Handles the request at once and answers after this time.

@@ -49,13 +49,16 @@ pub(crate) fn produce(code: ErrorCode) -> ProduceVerdict {
         | ErrorCode::THROTTLING_QUOTA_EXCEEDED => Retry { refresh: false },
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         | ErrorCode::LEADER_NOT_AVAILABLE
-        | ErrorCode::NOT_LEADER_OR_FOLLOWER
         | ErrorCode::BROKER_NOT_AVAILABLE
         | ErrorCode::REPLICA_NOT_AVAILABLE
         | ErrorCode::FENCED_LEADER_EPOCH
         | ErrorCode::UNKNOWN_LEADER_EPOCH
         | ErrorCode::UNKNOWN_TOPIC_ID
         | ErrorCode::INCONSISTENT_TOPIC_ID => Retry { refresh: true },
+
+        // A leader that steps down answers 6 also to what it has appended and not yet acknowledged: the next leader may
+        // have it.
+        ErrorCode::NOT_LEADER_OR_FOLLOWER => RetryInDoubt { refresh: true },
 
         // Appended on the leader, not yet where `acks` wants it; or the broker cannot tell.
         ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => RetryInDoubt { refresh: false },

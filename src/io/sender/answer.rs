@@ -7,6 +7,7 @@ use crate::core::produce::window::{Leadership, Reason, Settled, Stampable};
 use crate::core::verdict::produce::{ProduceVerdict, produce};
 use crate::error::{CallError, SendCause};
 use crate::types::{Acks, BrokerId, TopicPartition};
+use crate::wire::ErrorCode;
 use crate::wire::requests::produce::{ProducePartitionResponse, ProduceResponse};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -154,7 +155,7 @@ impl Sender {
                 }
                 Settled::Unknown { batch, reason, setback } => {
                     counters.records_unknown.add(batch.count().unsigned_abs().into());
-                    let last = setback.or_else(|| self.excuse(id));
+                    let last = setback.or_else(|| self.excuse(id)).or_else(|| self.unanswered(id));
                     batch.fail(true, self.cause(reason), last);
                 }
                 Settled::AcknowledgedLost { identity, found, expected } => {
@@ -169,6 +170,12 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// What is known of a batch of part `id` whose first request is still under way.
+    fn unanswered(&self, id: usize) -> Option<Arc<str>> {
+        let broker = self.parts.get(id)?.leader?.broker;
+        Some(Arc::from(format!("sent to broker {broker}, which has not answered yet")))
     }
 
     fn cause(&self, reason: Reason) -> SendCause {
@@ -203,5 +210,14 @@ fn by_partition(response: &ProduceResponse) -> HashMap<Asked, Option<&ProducePar
 fn setback(broker: BrokerId, partition: &TopicPartition, answer: &ProducePartitionResponse) -> Arc<str> {
     let words = answer.record_errors.iter().find_map(|(_, words)| words.as_deref()).or(answer.error_message.as_deref());
     let words = words.unwrap_or(answer.error.meaning());
-    Arc::from(format!("broker {broker} answered {} for {partition}: {words}", answer.error))
+    Arc::from(format!("broker {broker} answered {} for {partition}: {words}{}", answer.error, hint(answer.error)))
+}
+
+/// What would help, where the code alone does not say.
+fn hint(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => "; the principal needs WRITE on the topic",
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED => "; the principal needs IDEMPOTENT_WRITE on the cluster",
+        _ => "",
+    }
 }

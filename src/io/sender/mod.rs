@@ -91,12 +91,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         signalled: Vec::new(),
         compressor: None,
     };
-    sender.drive().await;
-    shared.set_ended();
+    let left = sender.drive().await;
+    shared.set_ended(left);
 }
 
 impl Sender {
-    async fn drive(mut self) {
+    /// Returns how many batches it gave up at its end.
+    async fn drive(mut self) -> usize {
         while !self.shared.is_stopping() {
             let now = Instant::now();
             self.absorb_signals(now);
@@ -116,7 +117,7 @@ impl Sender {
                 () = tokio::time::sleep_until(timer.unwrap_or(now).into()), if timer.is_some() => {}
             }
         }
-        self.give_up();
+        self.give_up()
     }
 
     /// Takes over what the application's threads have sealed or opened.
@@ -223,7 +224,12 @@ impl Sender {
                 part.runnable = true;
                 self.leaders.entry(leadership.broker).or_default().runnable.push_back(id);
             }
-            None => self.shared.cluster.request_refresh("a partition to write to has no leader"),
+            None => {
+                self.shared.cluster.request_refresh("a partition to write to has no leader");
+                // The answer may be that there still is none, which is no news and wakes nobody.
+                let again = self.retry_at(id, Instant::now());
+                self.arm(id, again);
+            }
         }
     }
 
@@ -253,10 +259,11 @@ impl Sender {
     }
 
     /// The end: what is still here resolves as unknown or not delivered, and the log says how much it was.
-    fn give_up(mut self) {
-        let mut left = 0usize;
+    fn give_up(mut self) -> usize {
+        let (mut batches, mut left) = (0, 0usize);
         self.ensure_parts(usize::MAX);
         let mut settle = |batch: ReadyBatch, maybe: bool, last: Option<Arc<str>>| {
+            batches += 1;
             left += usize::try_from(crate::core::produce::window::Stampable::count(&batch)).unwrap_or(0);
             batch.fail(maybe, crate::error::SendCause::Closed, last);
         };
@@ -273,6 +280,7 @@ impl Sender {
         if left > 0 {
             tracing::warn!(records = left, "producer ended with records that were not acknowledged");
         }
+        batches
     }
 }
 

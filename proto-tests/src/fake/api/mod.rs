@@ -230,6 +230,7 @@ async fn after<R: Api>(action: FaultAction, response: &mut R::Response, version:
     match &action {
         FaultAction::DropAfterApply => return Outcome::Close,
         FaultAction::NoAnswerAfter => return Outcome::Hang,
+        FaultAction::SwallowAnswer => return Outcome::Nothing,
         FaultAction::DelayAnswer(time) => tokio::time::sleep(*time).await,
         FaultAction::Throttle(ms) => R::set_throttle(response, *ms),
         FaultAction::WrongCorrelationId => correlation = correlation.wrapping_add(1),

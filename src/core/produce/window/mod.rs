@@ -364,7 +364,8 @@ impl<B: Stampable> Window<B> {
                 self.on_confirmed(at, leader, Some(base_offset).filter(|offset| *offset >= 0), out)
             }
             ProduceVerdict::DeliveredSomewhere => self.on_confirmed(at, leader, None, out),
-            ProduceVerdict::Retry { .. } => self.on_setback(at, false, setback, retry_at, out),
+            // With an offset it was appended, whatever the code says.
+            ProduceVerdict::Retry { .. } => self.on_setback(at, base_offset >= 0, setback, retry_at, out),
             ProduceVerdict::RetryInDoubt { .. } => self.on_setback(at, true, setback, retry_at, out),
             ProduceVerdict::OutOfOrder if self.config.idempotent => self.on_out_of_order(at, setback, retry_at, out),
             ProduceVerdict::OutOfOrder => self.on_setback(at, true, setback, retry_at, out),
