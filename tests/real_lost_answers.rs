@@ -39,7 +39,11 @@ fn resend_after_clean_broker_restart() {
             receipts
         });
         until_on_disk(&broker.cluster, 1, &topic, 0, 6);
-        if kill { broker.cluster.kill(1).unwrap() } else { broker.cluster.stop(1).unwrap() }
+        if kill {
+            broker.cluster.kill(1).unwrap()
+        } else {
+            broker.cluster.stop(1).unwrap()
+        }
         broker.cluster.start_broker(1).unwrap();
         broker.mend();
         for (offset, receipt) in (1..).zip(&receipts) {

@@ -1,11 +1,11 @@
 //! Making a producer.
 
 use super::Producer;
-use super::shared::Shared;
 use crate::client::Client;
 use crate::config::{ConfigError, ProducerConfig, Settings};
 use crate::core::produce::partitioner::{DefaultPartitioner, Partitioner};
 use crate::io::sender;
+use crate::io::sender::shared::Shared;
 use crate::types::{Acks, Compression};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,7 @@
 //! The producer: what an application sends records through.
 
-mod budget;
 mod builder;
 mod receipt;
-pub(crate) mod shared;
 
 pub use builder::ProducerBuilder;
 pub use receipt::{Delivered, Receipt};
@@ -11,8 +9,8 @@ pub use receipt::{Delivered, Receipt};
 use crate::core::produce::accumulator::Appended;
 use crate::core::produce::batch::Place;
 use crate::error::{CloseError, SendCause, SendError};
+use crate::io::sender::shared::{Shared, Wait};
 use crate::record::Record;
-use shared::{Shared, Wait};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

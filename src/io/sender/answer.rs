@@ -3,7 +3,7 @@
 use super::leader::InFlight;
 use super::{Event, Sender};
 use crate::core::produce::accumulator::ReadyBatch;
-use crate::core::produce::window::{Leadership, Reason, Settled, Stampable};
+use crate::core::produce::window::{Answer, Leadership, Reason, Setback, Settled, Stampable};
 use crate::core::verdict::produce::{ProduceVerdict, produce};
 use crate::error::{CallError, SendCause};
 use crate::types::{Acks, BrokerId, TopicPartition};
@@ -94,19 +94,25 @@ impl Sender {
             return self.settle(batch.part, settled);
         };
         let verdict = produce(answer.error);
-        if verdict == ProduceVerdict::Delivered {
-            let nothing = Arc::default();
-            part.window.on_answer(batch.id, batch.leader, verdict, answer.base_offset, nothing, retry_at, &mut settled);
-            return self.settle(batch.part, settled);
+        let mut said = Answer {
+            leader: batch.leader,
+            verdict,
+            base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
+            setback: Setback::default(),
+        };
+        let mut retry_at = retry_at;
+        if verdict != ProduceVerdict::Delivered {
+            said.setback = setback(broker, &part.queue.partition, answer);
+            tracing::debug!(partition = %part.queue.partition, broker, setback = %said.setback, "batch not taken");
+            self.shared.cluster.counters().batch_setbacks.add(1);
+            if self.follow_leader(batch, verdict, answer) {
+                // A leader that is known already need not be waited for.
+                retry_at = now;
+            }
         }
-        let setback = setback(broker, &part.queue.partition, answer);
-        tracing::debug!(partition = %part.queue.partition, broker, %setback, "batch not taken");
-        let moved = self.follow_leader(batch, verdict, answer);
-        // A leader that is known already need not be waited for.
-        let retry_at = if moved { now } else { retry_at };
-        let Some(part) = self.parts.get_mut(batch.part) else { return };
-        part.window.on_answer(batch.id, batch.leader, verdict, answer.base_offset, setback, retry_at, &mut settled);
-        self.shared.cluster.counters().batch_setbacks.add(1);
+        if let Some(part) = self.parts.get_mut(batch.part) {
+            part.window.on_answer(batch.id, said, retry_at, &mut settled);
+        }
         self.settle(batch.part, settled);
     }
 

@@ -3,10 +3,12 @@
 //! what was answered. What an answer means is decided in `core`; this is where sockets and clocks meet it.
 
 mod answer;
+mod budget;
 mod identity;
 mod leader;
 mod part;
 mod probe;
+pub(crate) mod shared;
 
 use crate::core::metadata::ClusterView;
 use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Sealing};
@@ -15,11 +17,11 @@ use crate::core::retry::Backoff;
 use crate::error::CallError;
 use crate::io::clock::exact_millis;
 use crate::io::connection::Connection;
-use crate::producer::shared::Shared;
 use crate::types::{BrokerId, Compression, ProducerIdentity};
 use crate::wire::requests::produce::ProduceResponse;
 use leader::{InFlight, Leader};
 use part::Part;
+use shared::Shared;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

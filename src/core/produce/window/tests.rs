@@ -137,6 +137,10 @@ fn text() -> Setback {
     Arc::from("planted")
 }
 
+fn answer(leader: Leadership, verdict: ProduceVerdict, offset: i64) -> Answer {
+    Answer { leader, verdict, base_offset: Some(offset).filter(|offset| *offset >= 0), setback: text() }
+}
+
 fn send(window: &mut Window<Numbers>, now: Instant, leader: Leadership) -> Option<Sent> {
     match window.next(now, 0, leader) {
         Next::Send(id) => {
@@ -203,7 +207,7 @@ fn life(seed: u64, deadlines: bool, probe: bool) {
                     window.on_no_answer(sent.id, true, text(), retry_at, &mut out);
                 } else {
                     let verdict = produce(ErrorCode::NOT_LEADER_OR_FOLLOWER);
-                    window.on_answer(sent.id, leader, verdict, -1, text(), retry_at, &mut out);
+                    window.on_answer(sent.id, answer(leader, verdict, -1), retry_at, &mut out);
                 }
             }
         }
@@ -222,20 +226,20 @@ fn life(seed: u64, deadlines: bool, probe: bool) {
                     }
                     2 => {
                         let verdict = produce(ErrorCode::NOT_ENOUGH_REPLICAS);
-                        window.on_answer(sent.id, leader, verdict, -1, text(), retry_at, &mut out);
+                        window.on_answer(sent.id, answer(leader, verdict, -1), retry_at, &mut out);
                     }
                     3 => {
                         let code = match broker.append(&sent).0 {
                             ErrorCode::NONE => ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
                             refused => refused,
                         };
-                        window.on_answer(sent.id, leader, produce(code), -1, text(), retry_at, &mut out);
+                        window.on_answer(sent.id, answer(leader, produce(code), -1), retry_at, &mut out);
                     }
                     _ => window.on_no_answer(sent.id, false, text(), retry_at, &mut out),
                 }
             } else {
                 let (code, offset) = broker.append(&sent);
-                window.on_answer(sent.id, leader, produce(code), offset, text(), retry_at, &mut out);
+                window.on_answer(sent.id, answer(leader, produce(code), offset), retry_at, &mut out);
             }
         }
         for settled in out.drain(..) {
@@ -307,10 +311,10 @@ fn first_batch_refused_second_in_flight() {
     let first = send(&mut window, now, LEADER).unwrap();
     assert!(send(&mut window, now, LEADER).is_none());
     let refused = produce(ErrorCode::NOT_ENOUGH_REPLICAS);
-    window.on_answer(first.id, LEADER, refused, -1, text(), now, &mut out);
+    window.on_answer(first.id, answer(LEADER, refused, -1), now, &mut out);
     let again = send(&mut window, now, LEADER).unwrap();
     assert_eq!((again.first, again.batch.from), (0, 0), "the same bytes");
-    window.on_answer(again.id, LEADER, ProduceVerdict::Delivered, 0, text(), now, &mut out);
+    window.on_answer(again.id, answer(LEADER, ProduceVerdict::Delivered, 0), now, &mut out);
     let burst: Vec<_> = std::iter::from_fn(|| send(&mut window, now, LEADER)).collect();
     assert_eq!(burst.iter().map(|sent| sent.first).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     let moved = Leadership { broker: 2, epoch: 4 };
@@ -328,7 +332,7 @@ fn unreplicated_batches_lost_by_clean_election() {
         window.push(numbers(i, 1, now + Duration::from_secs(60)));
     }
     let warm_up = send(&mut window, now, LEADER).unwrap();
-    window.on_answer(warm_up.id, LEADER, ProduceVerdict::Delivered, 0, text(), now, &mut out);
+    window.on_answer(warm_up.id, answer(LEADER, ProduceVerdict::Delivered, 0), now, &mut out);
     let lost: Vec<_> = std::iter::from_fn(|| send(&mut window, now, LEADER)).collect();
     assert_eq!(lost.len(), 3);
     for sent in &lost {
@@ -338,7 +342,7 @@ fn unreplicated_batches_lost_by_clean_election() {
     while let Some(sent) = send(&mut window, now, b) {
         assert!(broker.log.len() >= 4 || window.in_flight() == 1, "one at a time, oldest first");
         let (code, offset) = broker.append(&sent);
-        window.on_answer(sent.id, b, produce(code), offset, text(), now, &mut out);
+        window.on_answer(sent.id, answer(b, produce(code), offset), now, &mut out);
     }
     assert_eq!(broker.log, [0, 1, 2, 3]);
     assert!(window.is_empty());
@@ -356,7 +360,7 @@ fn resend_after_restart_is_confirmed_by_the_newest() {
     }
     let warm_up = send(&mut window, now, LEADER).unwrap();
     broker.append(&warm_up);
-    window.on_answer(warm_up.id, LEADER, ProduceVerdict::Delivered, 0, text(), now, &mut out);
+    window.on_answer(warm_up.id, answer(LEADER, ProduceVerdict::Delivered, 0), now, &mut out);
     out.clear();
     for sent in std::iter::from_fn(|| send(&mut window, now, LEADER)).collect::<Vec<_>>() {
         broker.append(&sent);
@@ -367,14 +371,14 @@ fn resend_after_restart_is_confirmed_by_the_newest() {
         let sent = send(&mut window, now, LEADER).unwrap();
         let (code, _) = broker.append(&sent);
         assert_eq!(code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-        window.on_answer(sent.id, LEADER, produce(code), -1, text(), now, &mut out);
+        window.on_answer(sent.id, answer(LEADER, produce(code), -1), now, &mut out);
         assert_eq!(window.next(now, 0, LEADER), Next::Probe);
         window.on_probe(LEADER, broker.probe(), &mut out);
         assert!(out.is_empty(), "stored, but not yet proven to be replicated");
     }
     let newest = send(&mut window, now, LEADER).unwrap();
     let (code, offset) = broker.append(&newest);
-    window.on_answer(newest.id, LEADER, produce(code), offset, text(), now, &mut out);
+    window.on_answer(newest.id, answer(LEADER, produce(code), offset), now, &mut out);
     assert_eq!(out.len(), 3);
     assert!(out.iter().all(|settled| matches!(settled, Settled::Delivered { .. })));
     assert_eq!(broker.log, [0, 1, 2, 3]);
@@ -392,7 +396,7 @@ fn old_timestamps_go_alone_and_are_asked_for() {
         window.push(numbers(i, 1, now + Duration::from_secs(60)));
     }
     let Next::Send(first) = window.next(now, wall, LEADER) else { panic!("nothing to send") };
-    window.on_answer(first, LEADER, ProduceVerdict::Delivered, 0, text(), now, &mut out);
+    window.on_answer(first, answer(LEADER, ProduceVerdict::Delivered, 0), now, &mut out);
     out.clear();
     let Next::Send(second) = window.next(now, wall, LEADER) else { panic!("nothing to send") };
     assert_eq!(window.next(now, wall, LEADER), Next::Idle, "alone, although the window is warm");
@@ -427,7 +431,7 @@ fn after_a_long_silence_one_goes_alone() {
         let sent = in_flight(&mut window, wall);
         assert_eq!(sent.len(), expected);
         for id in sent {
-            window.on_answer(id, LEADER, ProduceVerdict::Delivered, 0, text(), now, &mut out);
+            window.on_answer(id, answer(LEADER, ProduceVerdict::Delivered, 0), now, &mut out);
         }
     }
 }
@@ -441,7 +445,7 @@ fn epoch_at_i16_max() {
     window.push(numbers(0, 1, now + Duration::from_secs(60)));
     window.push(numbers(1, 1, now + Duration::from_secs(60)));
     let sent = send(&mut window, now, LEADER).unwrap();
-    window.on_answer(sent.id, LEADER, ProduceVerdict::Dead, -1, text(), now, &mut out);
+    window.on_answer(sent.id, answer(LEADER, ProduceVerdict::Dead, -1), now, &mut out);
     assert_eq!(window.next(now, 0, LEADER), Next::NewProducerId);
     window.on_identity(ProducerIdentity { id: 10, epoch: 0 });
     assert_eq!(send(&mut window, now, LEADER).unwrap().first, 0);

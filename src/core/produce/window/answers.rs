@@ -1,0 +1,274 @@
+//! What answers, silence and probes mean for the batches of a window.
+
+use super::{Entry, EntryId, Leadership, ProbeAnswer, ProbeCause, Reason, Setback, Settled, Stampable, State, Window};
+use crate::core::produce::sequence::{advance, distance};
+use crate::core::verdict::produce::ProduceVerdict;
+use crate::types::ProducerIdentity;
+use std::time::Instant;
+
+/// What a leader said about a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// Whom the request was sent to.
+    pub leader: Leadership,
+    /// What its error code means.
+    pub verdict: ProduceVerdict,
+    /// Where the first record is, if it said so.
+    pub base_offset: Option<i64>,
+    /// Its words, for when the batch is given up.
+    pub setback: Setback,
+}
+
+impl<B: Stampable> Window<B> {
+    /// A partition of a Produce answer; `retry_at` is the end of the backoff, should the batch go again.
+    pub(crate) fn on_answer(&mut self, id: EntryId, answer: Answer, retry_at: Instant, out: &mut Vec<Settled<B>>) {
+        let Answer { leader, verdict, base_offset, setback } = answer;
+        let Some(at) = self.position_in_flight(id) else { return };
+        self.entries[at].state = State::Waiting;
+        match verdict {
+            ProduceVerdict::Delivered => self.on_confirmed(at, leader, base_offset, out),
+            ProduceVerdict::DeliveredSomewhere => self.on_confirmed(at, leader, None, out),
+            // With an offset it was appended, whatever the code says.
+            ProduceVerdict::Retry { .. } => self.on_setback(at, base_offset.is_some(), setback, retry_at, out),
+            ProduceVerdict::RetryInDoubt { .. } => self.on_setback(at, true, setback, retry_at, out),
+            ProduceVerdict::OutOfOrder if self.config.idempotent => self.on_out_of_order(at, setback, retry_at, out),
+            ProduceVerdict::OutOfOrder => self.on_setback(at, true, setback, retry_at, out),
+            ProduceVerdict::UnknownProducer => {
+                self.entries[at].setback = Some(setback);
+                self.cool_down();
+                self.on_refused_sequence(at, out);
+            }
+            ProduceVerdict::Fenced => {
+                self.entries[at].setback = Some(setback);
+                self.give_up(at, Reason::Fenced, out);
+                // Whoever has the higher epoch owns the id now.
+                self.identity = self.identity.map(|identity| ProducerIdentity { epoch: i16::MAX, ..identity });
+            }
+            ProduceVerdict::Split | ProduceVerdict::Dead => {
+                self.entries[at].setback = Some(setback);
+                if self.entries[at].doubt && self.config.idempotent && self.entries[at].batch.is_some() {
+                    self.cool_down();
+                    self.probe_needed = Some((ProbeCause::Refusal(verdict), id));
+                } else {
+                    self.on_refused(at, verdict, out);
+                }
+            }
+        }
+    }
+
+    /// No answer came. `sent`: bytes of it may have reached the broker.
+    pub(crate) fn on_no_answer(
+        &mut self,
+        id: EntryId,
+        sent: bool,
+        setback: Setback,
+        retry_at: Instant,
+        out: &mut Vec<Settled<B>>,
+    ) {
+        let Some(at) = self.position_in_flight(id) else { return };
+        self.entries[at].state = State::Waiting;
+        self.on_setback(at, sent, setback, retry_at, out);
+    }
+
+    /// The answer to [`Next::Probe`], from the leader `leader`.
+    pub(crate) fn on_probe(&mut self, leader: Leadership, answer: ProbeAnswer, out: &mut Vec<Settled<B>>) {
+        let (Some(identity), Some((cause, id))) = (self.identity, self.probe_needed.take()) else { return };
+        let Some(at) = self.entries.iter().position(|e| e.id == id && e.state == State::Waiting) else { return };
+        let entry = &mut self.entries[at];
+        entry.cleared = true;
+        let (first, last, doubt) = (entry.first, entry.last, entry.doubt);
+        if let ProbeCause::Refusal(verdict) = cause {
+            let absent = match answer {
+                ProbeAnswer::Empty => true,
+                ProbeAnswer::Unavailable => false,
+                ProbeAnswer::Known { epoch, .. } if epoch != identity.epoch => epoch < identity.epoch,
+                ProbeAnswer::Known { last_sequence, .. } => distance(last_sequence, first) < 0,
+            };
+            self.entries[at].doubt = !absent;
+            return self.on_refused(at, verdict, out);
+        }
+        match answer {
+            ProbeAnswer::Unavailable => self.on_refused_sequence(at, out),
+            // The leader may have appended it and forgotten the producer since.
+            ProbeAnswer::Empty if doubt && cause == ProbeCause::Age => self.give_up(at, Reason::CannotTell, out),
+            // An unknown producer may send any sequence: the same bytes go again. Its age is looked at separately.
+            ProbeAnswer::Empty => self.entries[at].cleared = cause == ProbeCause::Age,
+            ProbeAnswer::Known { epoch, .. } if epoch > identity.epoch => {
+                self.give_up(at, Reason::Fenced, out);
+                self.identity = Some(ProducerIdentity { epoch: i16::MAX, ..identity });
+            }
+            ProbeAnswer::Known { epoch, last_sequence } if epoch == identity.epoch => {
+                let ahead = distance(last_sequence, last);
+                if ahead > 0 {
+                    let proven = self.confirmed.is_some_and(|confirmed| {
+                        distance(confirmed, last) >= 0 && distance(last_sequence, confirmed) >= 0
+                    });
+                    if proven {
+                        self.settle_delivered(at, None, out);
+                    } else {
+                        self.entries[at].state = State::Stored(leader);
+                    }
+                } else if ahead < 0 && advance(last_sequence, 1) != first {
+                    self.on_lost_or_gap(at, identity, Some(last_sequence), out);
+                }
+                // Otherwise it is the leader's newest (answered with its offset) or the very next: it goes again.
+            }
+            ProbeAnswer::Known { .. } if first == 0 => {}
+            ProbeAnswer::Known { .. } => self.on_lost_or_gap(at, identity, None, out),
+        }
+    }
+
+    /// The probe itself failed for a passing reason: it is repeated after the backoff.
+    pub(crate) fn on_probe_failed(&mut self, retry_at: Instant) {
+        self.failures += 1;
+        self.retry_at = Some(retry_at);
+    }
+
+    fn on_confirmed(&mut self, mut at: usize, leader: Leadership, base_offset: Option<i64>, out: &mut Vec<Settled<B>>) {
+        self.warm = Some(leader);
+        self.failures = 0;
+        self.retry_at = None;
+        let last = self.entries[at].last;
+        if let Some(batch) = &self.entries[at].batch {
+            self.confirmed_newest = batch.newest_timestamp();
+        }
+        if self.confirmed.is_none_or(|confirmed| distance(last, confirmed) > 0) {
+            self.confirmed = Some(last);
+        }
+        // This one is replicated, so what the same leader has before it is replicated too.
+        while let Some(stored) = self.entries.iter().take(at).position(|e| e.state == State::Stored(leader)) {
+            self.settle_delivered(stored, None, out);
+            at -= 1;
+        }
+        self.settle_delivered(at, base_offset, out);
+    }
+
+    fn settle_delivered(&mut self, at: usize, base_offset: Option<i64>, out: &mut Vec<Settled<B>>) {
+        if let Some(batch) = self.entries.remove(at).and_then(|entry| entry.batch) {
+            out.push(Settled::Delivered { batch, base_offset });
+        }
+    }
+
+    fn on_setback(&mut self, at: usize, doubt: bool, setback: Setback, retry_at: Instant, out: &mut Vec<Settled<B>>) {
+        self.cool_down();
+        let oldest = self.is_oldest_open(at);
+        let entry = &mut self.entries[at];
+        entry.setback = Some(setback);
+        entry.doubt |= doubt;
+        entry.cleared &= !doubt;
+        if entry.batch.is_none() {
+            // The application was told already; nothing will send it again, so its sequence stays a gap.
+            self.entries.remove(at);
+            self.closing = true;
+        } else if entry.attempts > self.config.retries {
+            self.give_up(at, Reason::RetriesUsedUp, out);
+        }
+        if oldest {
+            self.failures += 1;
+            self.retry_at = Some(retry_at);
+        }
+    }
+
+    fn on_out_of_order(&mut self, at: usize, setback: Setback, retry_at: Instant, out: &mut Vec<Settled<B>>) {
+        self.cool_down();
+        self.entries[at].setback = Some(setback);
+        if self.entries[at].batch.is_none() {
+            self.entries.remove(at);
+            self.closing = true;
+        } else if !self.is_oldest_open(at) {
+            // It only tells that an earlier one is missing; that one decides.
+        } else if self.closing && !self.entries[at].doubt {
+            self.entries[at].state = State::Absent;
+        } else if self.entries[at].attempts > self.config.retries {
+            self.give_up(at, Reason::RetriesUsedUp, out);
+        } else {
+            self.probe_needed = Some((ProbeCause::OutOfOrder, self.entries[at].id));
+            if self.entries[at].cleared {
+                // A probe did not settle it the last time, so give the broker time.
+                self.failures += 1;
+                self.retry_at = Some(retry_at);
+            }
+        }
+    }
+
+    /// The broker will not take this sequence any more, and nobody can be asked whether it has it.
+    fn on_refused_sequence(&mut self, at: usize, out: &mut Vec<Settled<B>>) {
+        if self.entries[at].doubt {
+            self.give_up(at, Reason::CannotTell, out);
+        } else {
+            self.entries[at].state = State::Absent;
+            self.closing = true;
+        }
+    }
+
+    /// The leader has neither this batch nor the one before it.
+    fn on_lost_or_gap(&mut self, at: usize, identity: ProducerIdentity, found: Option<i32>, out: &mut Vec<Settled<B>>) {
+        let expected = self.confirmed.map(|confirmed| advance(confirmed, 1));
+        if let Some(expected) = expected
+            && found.is_none_or(|found| distance(advance(found, 1), expected) < 0)
+        {
+            out.push(Settled::AcknowledgedLost { identity, found, expected });
+        }
+        self.entries[at].state = State::Absent;
+        self.closing = true;
+    }
+
+    /// Refused for good: in halves when there are several records, since only one of them may be to blame.
+    fn on_refused(&mut self, at: usize, verdict: ProduceVerdict, out: &mut Vec<Settled<B>>) {
+        let entry = &mut self.entries[at];
+        if verdict == ProduceVerdict::Dead || entry.doubt {
+            return self.give_up(at, Reason::Refused, out);
+        }
+        let id = entry.id;
+        let Some(batch) = entry.batch.take() else {
+            return self.give_up(at, Reason::Refused, out);
+        };
+        match batch.split() {
+            Err(batch) => {
+                self.entries[at].batch = Some(batch);
+                self.give_up(at, Reason::RecordRefused, out);
+            }
+            Ok(halves) => {
+                let (first, last, setback) = (entry.first, entry.last, entry.setback.clone());
+                self.entries.remove(at);
+                for (i, half) in halves.into_iter().enumerate() {
+                    let entry = Entry {
+                        id,
+                        batch: Some(half),
+                        first,
+                        last,
+                        state: State::Absent,
+                        doubt: false,
+                        cleared: false,
+                        attempts: 0,
+                        setback: setback.clone(),
+                    };
+                    self.entries.insert(at + i, entry);
+                }
+                self.cool_down();
+                self.closing = true;
+            }
+        }
+    }
+
+    /// Tells the application that no more is tried. What is still in flight keeps its place in the sequence.
+    pub(super) fn give_up(&mut self, at: usize, reason: Reason, out: &mut Vec<Settled<B>>) {
+        let in_flight = self.entries[at].state == State::InFlight;
+        let entry = &mut self.entries[at];
+        let maybe = in_flight || entry.doubt || matches!(entry.state, State::Stored(_));
+        let setback = entry.setback.clone();
+        if let Some(batch) = entry.batch.take() {
+            out.push(if maybe {
+                Settled::Unknown { batch, reason, setback }
+            } else {
+                Settled::Failed { batch, reason, setback }
+            });
+        }
+        if !in_flight {
+            self.entries.remove(at);
+            self.cool_down();
+            self.closing = true;
+            self.probe_needed = None;
+        }
+    }
+}
