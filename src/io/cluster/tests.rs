@@ -79,7 +79,7 @@ fn callers_share_a_connection_for_each_lane() {
         let (a, b) = (a.expect("connection"), b.expect("connection"));
         assert!(Arc::ptr_eq(&a.handle_for_tests(), &b.handle_for_tests()));
         let own = cluster.own_lane();
-        for lane in [Lane::Produce, Lane::Control, own] {
+        for lane in [Lane::Control, own] {
             let other = cluster.broker(2, lane).await.expect("connection");
             assert!(!Arc::ptr_eq(&a.handle_for_tests(), &other.handle_for_tests()), "{lane:?}");
             assert_eq!(other.broker(), 2);
