@@ -96,10 +96,11 @@ fn correlation_id_mismatch() {
     let connection = connect(&cluster);
     cluster.inject(Fault::once(FaultAction::WrongCorrelationId).api(METADATA));
     let answers: Vec<_> = (0..3).map(|_| connection.submit(&ask(), LONG)).collect();
-    for answer in answers {
+    for (i, answer) in answers.into_iter().enumerate() {
         let error = block_on(answer).expect_err("mismatch");
         assert!(matches!(error.kind(), CallErrorKind::Unsolicited { .. }), "{error}");
-        assert!(error.may_have_been_applied(), "unknown, not failed: {error}");
+        // The wrong answer may come before the others are written; then they are known not to be applied.
+        assert!(i > 0 || error.may_have_been_applied(), "unknown, not failed: {error}");
     }
     assert!(connection.is_closed());
 }
