@@ -5,7 +5,7 @@
 mod producer_support;
 
 use bytes::Bytes;
-use indelible::types::Acks;
+use indelible::types::{Acks, Compression};
 use indelible::{Record, SendCause, SendError};
 use producer_support::*;
 use proto_tests::fake::{FakeCluster, Fault, FaultAction, code};
@@ -220,6 +220,15 @@ async fn flush_concurrent_with_sends_ends() {
     producer.close(PATIENCE).await.unwrap();
 }
 
+/// Sends "b" until it is delivered.
+async fn goes_on(producer: &indelible::Producer) {
+    let mut tries = 0;
+    while let Err(error) = outcome(&send(producer, 0, "b").await).await {
+        tries += 1;
+        assert!(tries < 20, "{error}");
+    }
+}
+
 /// Defect: "message timed out" with no cause (librdkafka#998, #1840), or a certainty that nobody has.
 #[tokio::test]
 async fn a_delivery_timeout_names_cause_and_last_event() {
@@ -247,11 +256,7 @@ async fn a_delivery_timeout_names_cause_and_last_event() {
         assert!(error.is_retryable());
         cluster.clear_faults();
         // Whatever happened, it goes on.
-        eventually("it goes on", || true).await;
-        let mut next = outcome(&send(&producer, 0, "b").await).await;
-        while next.is_err() {
-            next = outcome(&send(&producer, 0, "b").await).await;
-        }
+        goes_on(&producer).await;
         assert_eq!(values(&cluster), ["w", "b"], "{action:?}");
     }
 }
@@ -267,10 +272,7 @@ async fn without_a_leader_the_error_says_so() {
     assert!(matches!(error, SendError::NotDelivered(_)), "{error}");
     assert!(error.last().is_some_and(|last| last.contains("connection refused")), "{error}");
     cluster.restart(1);
-    let mut delivered = outcome(&send(&producer, 0, "b").await).await;
-    while delivered.is_err() {
-        delivered = outcome(&send(&producer, 0, "b").await).await;
-    }
+    goes_on(&producer).await;
     assert_eq!(values(&cluster), ["w", "b"]);
 }
 
@@ -354,4 +356,29 @@ async fn a_hung_leader_does_not_hold_what_has_moved() {
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     cluster.cut_connections(1);
     all_delivered(&receipts).await;
+}
+
+/// Defect: a batch that is still being compressed when the producer ends is said to be perhaps delivered.
+#[tokio::test]
+async fn what_was_never_sent_is_never_in_doubt() {
+    let cluster = cluster(1);
+    let client = client(&cluster).await;
+    let value: Vec<u8> = (0..4u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 27) as u8).collect();
+    for round in 0..4 {
+        let producer = one_by_one(&client).compression(Compression::Gzip).max_request_size(8 << 20).build().unwrap();
+        all_delivered(&send_some(&producer, "w", 1).await).await;
+        cluster.kill(1);
+        let receipt = producer.send(Record::to("t").partition(0).value(&value)).await.unwrap();
+        // Long enough to begin, too short to end.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if round % 2 == 0 {
+            drop(producer);
+        } else {
+            assert_eq!(producer.close(Duration::ZERO).await.unwrap_err().batches, 1);
+        }
+        let error = outcome(&receipt).await.unwrap_err();
+        assert!(!error.may_be_delivered() && matches!(error.cause(), SendCause::Closed), "{error}");
+        assert_eq!(error.record().value.as_ref().map(|value| value.len()), Some(value.len()));
+        cluster.restart(1);
+    }
 }

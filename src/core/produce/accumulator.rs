@@ -158,6 +158,8 @@ pub(crate) enum Append {
 struct Slot {
     batch: Mutex<Option<ReadyBatch>>,
     filled: AtomicBool,
+    /// The producer ended meanwhile: whoever fills it fails the batch. Set under the lock of `batch`.
+    abandoned: AtomicBool,
 }
 
 /// A batch taken out of the open place, to be finished outside the lock.
@@ -287,7 +289,12 @@ impl PartitionQueue {
             deadline: open.opened + self.config.delivery_timeout,
             permit: Arc::new(open.permit),
         };
-        *lock(&slot.batch) = Some(batch);
+        let mut place = lock(&slot.batch);
+        if slot.abandoned.load(Ordering::Acquire) {
+            drop(place);
+            return batch.fail(false, SendCause::Closed, None);
+        }
+        *place = Some(batch);
         slot.filled.store(true, Ordering::Release);
     }
 
@@ -307,14 +314,35 @@ impl PartitionQueue {
         self.signalled.store(false, Ordering::Release);
     }
 
-    /// Takes everything out: sealed batches, and the open one sealed.
+    /// Takes out the sealed batches, and the open one sealed. What is being compressed stays.
     pub(crate) fn drain(&self) -> Vec<ReadyBatch> {
         let sealing = lock(&self.inner).seal();
         if let Some(sealing) = sealing {
             self.finish(sealing);
         }
-        let slots = std::mem::take(&mut lock(&self.inner).sealed);
-        slots.into_iter().filter_map(|slot| lock(&slot.batch).take()).collect()
+        let mut batches = Vec::new();
+        lock(&self.inner).sealed.retain(|slot| match lock(&slot.batch).take() {
+            Some(batch) => {
+                batches.push(batch);
+                false
+            }
+            None => true,
+        });
+        batches
+    }
+
+    /// The end: as [`Self::drain`], and what is being compressed is failed when that is done. Says how many those are.
+    pub(crate) fn end(&self) -> (Vec<ReadyBatch>, usize) {
+        let mut batches = self.drain();
+        let (slots, before) = (std::mem::take(&mut lock(&self.inner).sealed), batches.len());
+        let unfinished = slots.len();
+        for slot in slots {
+            let mut place = lock(&slot.batch);
+            slot.abandoned.store(true, Ordering::Release);
+            batches.extend(place.take());
+        }
+        let finished_meanwhile = batches.len() - before;
+        (batches, unfinished - finished_meanwhile)
     }
 }
 

@@ -270,7 +270,7 @@ impl Sender {
 
     /// The end: what is still here resolves as unknown or not delivered, and the log says how much it was.
     fn give_up(mut self) -> usize {
-        let (mut batches, mut left) = (0, 0usize);
+        let (mut batches, mut compressing, mut left) = (0, 0, 0usize);
         self.ensure_parts(usize::MAX);
         let mut settle = |batch: ReadyBatch, maybe: bool, last: Option<Arc<str>>| {
             batches += 1;
@@ -283,14 +283,16 @@ impl Sender {
             for (batch, maybe) in part.window.drain() {
                 settle(batch, maybe, excuse.clone());
             }
-            for batch in part.queue.drain() {
+            let (sealed, being_compressed) = part.queue.end();
+            for batch in sealed {
                 settle(batch, false, excuse.clone());
             }
+            compressing += being_compressed;
         }
         if left > 0 {
             tracing::warn!(records = left, "producer ended with records that were not acknowledged");
         }
-        batches
+        batches + compressing
     }
 }
 
