@@ -1,4 +1,4 @@
-//! indelible: a Kafka client that does not lose and does not double records.
+#![doc = include_str!("../README.md")]
 
 pub mod types;
 #[doc(hidden)]

@@ -1,9 +1,17 @@
 //! `--config key=value`: each property goes where it belongs, to the client or to what is made on it.
 
-use indelible::{Client, ClientBuilder, ClientConfig, ConfigError};
+use std::time::Duration;
+
+use indelible::{AdminError, Client, ClientBuilder, ClientConfig, ConfigError, MetadataError, TopicDescription};
 
 use crate::args::ClusterOptions;
 use crate::failure::Failure;
+use crate::time::Stopwatch;
+
+/// How long a topic that the brokers do not know is asked for again.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(2);
+/// The pause between.
+const TOPIC_PAUSE: Duration = Duration::from_millis(200);
 
 /// Properties that are none of the client's: the producer or the consumer says which of them it knows.
 #[derive(Debug, Default)]
@@ -35,6 +43,23 @@ pub(crate) fn client(options: &ClusterOptions) -> Result<(ClientBuilder, Rest), 
         }
     }
     Ok((builder, rest))
+}
+
+/// The topics as the cluster knows them, in their order. One just made may take a moment to reach every broker.
+pub(crate) async fn describe(
+    client: &Client,
+    names: impl IntoIterator<Item = &str> + Clone,
+) -> Result<Vec<TopicDescription>, Failure> {
+    let clock = Stopwatch::start();
+    loop {
+        match client.admin().describe_topics(names.clone()).await {
+            Ok(topics) => return Ok(topics),
+            Err(AdminError::Metadata(MetadataError::UnknownTopic { .. })) if clock.elapsed() < TOPIC_PATIENCE => {
+                tokio::time::sleep(TOPIC_PAUSE).await;
+            }
+            Err(error) => return Err(Failure::cluster(error)),
+        }
+    }
 }
 
 /// Starts the client.

@@ -30,8 +30,7 @@ pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
     let starting = async {
         let client = config::connect(builder).await?;
         if !client.config().allow_auto_create_topics {
-            let topics = options.topic.iter().map(String::as_str);
-            client.admin().describe_topics(topics).await.map_err(|error| Failure::topic(&error))?;
+            config::describe(&client, options.topic.iter().map(String::as_str)).await?;
         }
         Ok(client)
     };

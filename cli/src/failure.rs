@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use indelible::{AdminError, ClientError, ConsumeError};
+use indelible::{ClientError, ConsumeError};
 
 /// Why a command did not do all that it was asked for.
 #[derive(Debug)]
@@ -47,11 +47,6 @@ impl Failure {
             }
             error => Failure::local(error),
         }
-    }
-
-    /// A topic that could not be looked up.
-    pub(crate) fn topic(error: &AdminError) -> Failure {
-        Failure::cluster(error)
     }
 
     /// A consumer that stopped.

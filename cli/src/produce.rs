@@ -53,8 +53,8 @@ async fn deliver(options: &ProduceOptions, report: &mut Report) -> Result<(), Fa
         let client = config::connect(builder).await?;
         // Without this look a mistyped name would be told once for each line, each after a wait.
         if !client.config().allow_auto_create_topics {
-            let topic = client.admin().describe_topics([options.topic.as_str()]).await;
-            let partitions = topic.map_err(|error| Failure::topic(&error))?.first().map_or(0, |t| t.partitions.len());
+            let topics = config::describe(&client, [options.topic.as_str()]).await?;
+            let partitions = topics.first().map_or(0, |topic| topic.partitions.len());
             if let Some(partition) = options.partition.filter(|p| usize::try_from(*p).is_ok_and(|p| p >= partitions)) {
                 return Err(Failure::usage(format!(
                     "topic {:?} has {partitions} partitions, from 0 on, and no partition {partition}: change --partition",

@@ -1,11 +1,13 @@
 //! `indelible consume` against the fake cluster.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
-use proto_tests::fake::FakeCluster;
+use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use support::{at, cluster, fill, finish, program, run, signal};
 
 fn committed(cluster: &FakeCluster, partition: i32) -> Option<i64> {
@@ -75,6 +77,19 @@ fn a_command_need_not_read_its_input() {
     fill(&cluster, "t", 0, &large);
     let arguments = format!("consume {} --topic t --group g --max-records 1 --exec true", at(&cluster));
     let ran = run(program(&arguments), b"");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(committed(&cluster, 0), Some(1));
+}
+
+/// A fresh cluster has no coordinator until it has made its offsets topic, which the first look-up sets off.
+#[test]
+fn waits_for_the_coordinator_of_a_fresh_cluster() {
+    let cluster = cluster("t", 1);
+    fill(&cluster, "t", 0, b"a\n");
+    for code in [15, 14] {
+        cluster.inject(Fault::once(FaultAction::Error(code)).api(10).times(2));
+    }
+    let ran = run(program(&format!("consume {} --topic t --group g --max-records 1", at(&cluster))), b"");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(committed(&cluster, 0), Some(1));
 }

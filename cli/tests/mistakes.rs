@@ -1,5 +1,7 @@
 //! What a user does wrong, and what a broken place answers: one line that names cause, place and way out.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 mod support;
 
 use std::ffi::OsString;

@@ -1,5 +1,7 @@
 //! `indelible perf` and `indelible demo`: that they work, not how fast.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 mod support;
 
 use support::{at, cluster, program, run};

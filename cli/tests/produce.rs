@@ -1,5 +1,7 @@
 //! `indelible produce` against the fake cluster.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
 mod support;
 
 use std::io::Write;

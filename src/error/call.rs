@@ -161,7 +161,8 @@ impl CallError {
     }
 
     /// Whether the same call may succeed later without anybody changing the settings. Of what a broker answered only
-    /// its own verdict table can tell, so this is false for [`CallErrorKind::Broker`].
+    /// its own verdict table can tell, so this is false for [`CallErrorKind::Broker`], save for the two codes that mean
+    /// that a coordinator is not ready yet: a fresh cluster answers them until it has made its offsets topic.
     pub fn is_retryable(&self) -> bool {
         match &self.0.kind {
             CallErrorKind::Connect(_)
@@ -170,7 +171,10 @@ impl CallError {
             | CallErrorKind::Frame(_)
             | CallErrorKind::Unsolicited { .. }
             | CallErrorKind::UnknownBroker => true,
-            CallErrorKind::Closed | CallErrorKind::Wire(_) | CallErrorKind::Broker(..) => false,
+            CallErrorKind::Broker(code, _) => {
+                matches!(*code, ErrorCode::COORDINATOR_NOT_AVAILABLE | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)
+            }
+            CallErrorKind::Closed | CallErrorKind::Wire(_) => false,
         }
     }
 }

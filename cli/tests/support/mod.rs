@@ -1,6 +1,7 @@
 //! Runs the built program as a user does.
 
 #![allow(dead_code, unreachable_pub, reason = "each file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};

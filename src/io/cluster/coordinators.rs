@@ -39,7 +39,8 @@ impl Inner {
         let timeout = self.config().request_timeout;
         let answer = connection.submit(&FindCoordinatorRequest { key: key.clone(), kind }, timeout).await?;
         if let Some(code) = answer.error.err() {
-            return Err(CallError::new(CallErrorKind::Broker(code, answer.error_message))
+            let message = answer.error_message.filter(|message| !message.is_empty());
+            return Err(CallError::new(CallErrorKind::Broker(code, message))
                 .at(connection.broker(), connection.address())
                 .during(ApiKey::FindCoordinator, None)
                 .sent(true));
