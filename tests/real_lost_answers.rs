@@ -1,6 +1,6 @@
 //! Answers of a real broker that never reach the producer, and a broker that forgets meanwhile.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "scenarios on a real cluster")]
+#![allow(clippy::unwrap_used, reason = "scenarios on a real cluster")]
 
 mod real_support;
 
@@ -21,14 +21,22 @@ fn warm(broker: &Proxied, story: &str) -> (String, Client, Producer) {
     (topic, client, producer)
 }
 
-/// Five batches are stored, their acknowledgements are lost, and the broker is restarted, cleanly and by kill -9. It then
-/// knows the last of the five only, and answers the others as it answers a gap. The receipts of all five resolve to
-/// delivered, nothing is written again.
+/// What happens to the broker before the producer can reach it again.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    None,
+    Stop,
+    Kill,
+}
+
+/// Five batches are stored and their acknowledgements are lost. The broker knows all five; or it is restarted, cleanly
+/// and by kill -9, then knows the last of the five only and answers the others as it answers a gap. The receipts of all
+/// five resolve to delivered, nothing is written again.
 #[test]
-fn resend_after_clean_broker_restart() {
+fn resend_of_the_five_in_flight_and_after_clean_broker_restart() {
     let broker = Proxied::start(RealConfig::default());
-    for kill in [false, true] {
-        let (topic, _client, producer) = warm(&broker, if kill { "kill" } else { "stop" });
+    for end in [End::None, End::Stop, End::Kill] {
+        let (topic, _client, producer) = warm(&broker, &format!("lost-{end:?}"));
         broker.lose_answers();
         let texts = ["a", "b", "c", "d", "e"];
         let receipts = wait(async {
@@ -39,10 +47,10 @@ fn resend_after_clean_broker_restart() {
             receipts
         });
         until_on_disk(&broker.cluster, 1, &topic, 0, 6);
-        if kill {
-            broker.cluster.kill(1).unwrap()
-        } else {
-            broker.cluster.stop(1).unwrap()
+        match end {
+            End::None => {}
+            End::Stop => broker.cluster.stop(1).unwrap(),
+            End::Kill => broker.cluster.kill(1).unwrap(),
         }
         broker.cluster.start_broker(1).unwrap();
         broker.mend();
@@ -75,7 +83,7 @@ fn old_timestamp_producer_id_expired() {
     until("the broker to forget", || {
         let mut raw = RawClient::connect(broker.cluster.address(1)).map_err(|error| error.to_string())?;
         let known = raw.describe_producers(&topic, 0).map_err(|error| error.to_string())?;
-        expect(known.map(|known| known.len()), Ok(0))
+        expect(known.map(|known| known.len()), Ok(0)).map(drop)
     });
     broker.mend();
     match wait(receipt.delivered()) {

@@ -1,0 +1,187 @@
+//! Consumer groups on a real cluster: nothing is committed that was not handled, and nothing is left out.
+
+#![allow(clippy::unwrap_used, reason = "scenarios on a real cluster")]
+
+mod real_support;
+
+use indelible::{Client, ConsumeError, ConsumerBuilder, ConsumerHandle, Delivery, Record, Summary};
+use proto_tests::raw::RawClient;
+use proto_tests::real::RealCluster;
+use real_support::{builder, client, committed, expect, topic, unique, until, wait};
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+type Seen = Arc<Mutex<BTreeSet<(i32, i64)>>>;
+
+/// A consumer that notices failures soon.
+fn group(client: &Client, name: &str, topic: &str) -> ConsumerBuilder {
+    client
+        .consumer(name)
+        .topics([topic])
+        .property("session.timeout.ms", "3000")
+        .property("heartbeat.interval.ms", "300")
+        .commit_interval(Duration::from_millis(50))
+}
+
+/// A consumer on a thread of its own.
+struct Running {
+    handle: ConsumerHandle,
+    thread: JoinHandle<Result<Summary, ConsumeError>>,
+}
+
+impl Running {
+    fn start<F>(builder: ConsumerBuilder, handler: impl FnMut(Delivery) -> F + Send + 'static) -> Running
+    where
+        F: Future<Output = io::Result<()>>,
+    {
+        let consumer = builder.build().unwrap();
+        let handle = consumer.handle();
+        Running { handle, thread: std::thread::spawn(move || wait(consumer.run(handler))) }
+    }
+
+    fn noting(builder: ConsumerBuilder, seen: &Seen) -> Running {
+        let seen = seen.clone();
+        Running::start(builder, move |delivery| {
+            seen.lock().unwrap().insert((delivery.partition(), delivery.offset()));
+            async { Ok(()) }
+        })
+    }
+
+    fn stop(self) -> Summary {
+        self.handle.shutdown();
+        self.thread.join().unwrap().unwrap()
+    }
+}
+
+fn fill(client: &Client, topic: &str, partition: i32, count: usize) {
+    wait(async {
+        let producer = client.producer().build().unwrap();
+        let mut receipts = Vec::new();
+        for n in 0..count {
+            let value = n.to_string();
+            receipts.push(producer.send(Record::to(topic).partition(partition).value(&value)).await.unwrap());
+        }
+        for receipt in receipts {
+            receipt.delivered().await.unwrap();
+        }
+    });
+}
+
+fn until_seen(seen: &Seen, count: usize) {
+    until(&format!("{count} records"), || expect(seen.lock().unwrap().len(), count));
+}
+
+fn until_committed(cluster: &RealCluster, group: &str, topic: &str, partition: i32, offset: i64) {
+    until(&format!("a commit of {offset}"), || expect(committed(cluster, group, topic, partition), Some(offset)));
+}
+
+/// The broker that coordinates the group is killed: the group goes on with another one, and commits there.
+#[test]
+fn coordinator_moves() {
+    let cluster = RealCluster::shared_alone().unwrap();
+    let client = client(&cluster);
+    let topic = topic(&cluster, "coordinator", 1, &[]);
+    let name = unique("coordinator");
+    let seen = Seen::default();
+    let running = Running::noting(group(&client, &name, &topic), &seen);
+    fill(&client, &topic, 0, 100);
+    until_seen(&seen, 100);
+    until_committed(&cluster, &name, &topic, 0, 100);
+    let coordinator = cluster.group_coordinator(&name).unwrap();
+    cluster.kill(coordinator).unwrap();
+    fill(&client, &topic, 0, 100);
+    until_seen(&seen, 200);
+    until_committed(&cluster, &name, &topic, 0, 200);
+    cluster.start_broker(coordinator).unwrap();
+    running.stop();
+    assert_eq!(committed(&cluster, &name, &topic, 0), Some(200));
+}
+
+/// Partitions are added to a topic that is being read, and written to at once: they are read from their beginning.
+#[test]
+fn partition_added() {
+    let cluster = RealCluster::shared().unwrap();
+    let client = wait(builder(&cluster).metadata_max_age(Duration::from_secs(1)).build()).unwrap();
+    let topic = topic(&cluster, "added", 1, &[]);
+    let name = unique("added");
+    let seen = Seen::default();
+    fill(&client, &topic, 0, 10);
+    let running = Running::noting(group(&client, &name, &topic), &seen);
+    until_seen(&seen, 10);
+    cluster.create_partitions(&topic, 3).unwrap();
+    let writer = real_support::client(&cluster);
+    fill(&writer, &topic, 1, 10);
+    fill(&writer, &topic, 2, 10);
+    until_seen(&seen, 30);
+    assert!(running.handle.metrics().rebalances >= 2);
+    running.stop();
+    assert_eq!([0, 1, 2].map(|partition| committed(&cluster, &name, &topic, partition)), [Some(10); 3]);
+}
+
+/// Records that a group has not handled yet are deleted: the group is told so, with the offsets there are, and does not
+/// jump anywhere.
+#[test]
+fn offset_out_of_range() {
+    let cluster = RealCluster::shared().unwrap();
+    let client = client(&cluster);
+    let topic = topic(&cluster, "out-of-range", 1, &[]);
+    let name = unique("out-of-range");
+    fill(&client, &topic, 0, 100);
+    let first = wait(group(&client, &name, &topic).stop_after(10).run(|_| async { Ok::<_, io::Error>(()) }));
+    assert_eq!(first.unwrap().records, 10);
+    assert_eq!(committed(&cluster, &name, &topic, 0), Some(10));
+    let leader = cluster.leader(&topic, 0).unwrap();
+    let mut raw = RawClient::connect(cluster.address(leader)).unwrap();
+    assert_eq!(raw.delete_records(&topic, 0, 50).unwrap(), (0, 50));
+    let error = wait(group(&client, &name, &topic).run(|_| async { Ok::<_, io::Error>(()) })).unwrap_err();
+    assert!(matches!(error, ConsumeError::OffsetOutOfRange { offset: 10, first: 50, last: 100, .. }), "{error}");
+    assert_eq!(committed(&cluster, &name, &topic, 0), Some(10));
+}
+
+/// A member has fetched records and handles one of them when another member joins and takes partitions over. What was
+/// fetched and not handled is not committed, and comes to the new owner.
+#[test]
+fn fetched_not_handled_then_revoked() {
+    let cluster = RealCluster::shared().unwrap();
+    let client = client(&cluster);
+    let topic = topic(&cluster, "revoked", 2, &[]);
+    let name = unique("revoked");
+    for partition in [0, 1] {
+        fill(&client, &topic, partition, 100);
+    }
+    // The first member handles 10 of each partition and then hangs, until it is let go.
+    let seen = Seen::default();
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let noted = seen.clone();
+    let slow = Running::start(group(&client, &name, &topic), move |delivery| {
+        let (mut gate, noted) = (gate.clone(), noted.clone());
+        async move {
+            if delivery.offset() >= 10 {
+                let _ = gate.wait_for(|open| *open).await;
+            }
+            noted.lock().unwrap().insert((delivery.partition(), delivery.offset()));
+            Ok(())
+        }
+    });
+    until_seen(&seen, 20);
+    for partition in [0, 1] {
+        until_committed(&cluster, &name, &topic, partition, 10);
+    }
+    let others = Seen::default();
+    let second = Running::noting(group(&client, &name, &topic), &others);
+    until("the second member to handle a partition from 10 on", || expect(others.lock().unwrap().len(), 90));
+    let taken = others.lock().unwrap().first().unwrap().0;
+    assert_eq!(others.lock().unwrap().first(), Some(&(taken, 10)));
+    assert_eq!(committed(&cluster, &name, &topic, 1 - taken), Some(10));
+    go.send(true).unwrap();
+    until("all of the other partition", || {
+        let seen = seen.lock().unwrap();
+        expect(seen.iter().filter(|(partition, _)| *partition != taken).count(), 100)
+    });
+    slow.stop();
+    second.stop();
+    assert_eq!([0, 1].map(|partition| committed(&cluster, &name, &topic, partition)), [Some(100); 2]);
+}
