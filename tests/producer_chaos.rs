@@ -3,6 +3,7 @@
 //!
 //! `INDELIBLE_SEED` replays one seed, `INDELIBLE_TEST_SCALE` multiplies the rounds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario may fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
 mod producer_support;

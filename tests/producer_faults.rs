@@ -1,6 +1,7 @@
 //! Faults that break what a producer promises: each record once, in order, and the truth about what was not delivered.
 //! Each scenario names the defect that it would show.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario may fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
 mod producer_support;

@@ -1,5 +1,6 @@
 //! A producer on a bad network, with brokers that fall silent, and at its own end.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario may fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
 mod producer_support;
@@ -245,7 +246,8 @@ async fn a_delivery_timeout_names_cause_and_last_event() {
     ];
     for (action, maybe, words) in cases {
         let cluster = cluster(1);
-        let client = client(&cluster).await;
+        // Longer than the time-out, which therefore never strikes while a second attempt is under way.
+        let client = impatient(&cluster).property("retry.backoff.ms", "250").build().await.unwrap();
         let producer = one_by_one(&client).delivery_timeout(brief).build().unwrap();
         all_delivered(&[send(&producer, 0, "w").await]).await;
         cluster.inject(Fault::always(action.clone()).api(PRODUCE));
@@ -268,6 +270,7 @@ async fn without_a_leader_the_error_says_so() {
     let producer = one_by_one(&client).delivery_timeout(Duration::from_millis(200)).build().unwrap();
     all_delivered(&[send(&producer, 0, "w").await]).await;
     cluster.kill(1);
+    eventually("the end of the connections is seen", || client.metrics().connections == 0).await;
     let error = outcome(&send(&producer, 0, "a").await).await.unwrap_err();
     assert!(matches!(error, SendError::NotDelivered(_)), "{error}");
     assert!(error.last().is_some_and(|last| last.contains("connection refused")), "{error}");

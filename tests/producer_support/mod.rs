@@ -1,7 +1,7 @@
 //! What the producer's scenarios share: clients that do not wait long, and a strict look at the log.
 
 #![allow(dead_code, unreachable_pub, reason = "each scenario file uses its part")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario cannot go on without its cluster")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario may fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
 use indelible::{Client, ClientBuilder, Place, Producer, ProducerBuilder, Receipt, Record, SendError};
