@@ -9,7 +9,7 @@ use bytes::Bytes;
 use indelible::types::{Acks, Compression};
 use indelible::{Record, SendCause, SendError};
 use producer_support::*;
-use proto_tests::fake::{FakeCluster, Fault, FaultAction, code};
+use proto_tests::fake::{FakeCluster, Fault, FaultAction, TopicConfig, code};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -384,4 +384,21 @@ async fn what_was_never_sent_is_never_in_doubt() {
         assert_eq!(error.record().value.as_ref().map(|value| value.len()), Some(value.len()));
         cluster.restart(1);
     }
+}
+
+/// The only replica is down, and metadata says "no leader" again and again. That is no news, so nothing but the producer
+/// itself makes it ask once more.
+#[tokio::test]
+async fn a_partition_without_leader_is_asked_for_until_it_has_one() {
+    let cluster = FakeCluster::start(2);
+    cluster.create_topic_with("t", 1, TopicConfig { replication: Some(1), ..TopicConfig::default() });
+    let producer = single(&cluster).await;
+    assert_eq!(offset(&send(&producer, 0, "before").await).await, Some(0));
+    let leader = cluster.look(|view| view.leader("t", 0)).unwrap();
+    cluster.kill(leader);
+    let waiting = send(&producer, 0, "meanwhile").await;
+    let asked = cluster.look(|view| view.requests(METADATA));
+    assert!(cluster.wait_for(|view| view.requests(METADATA) >= asked + 5, PATIENCE), "asks again and again");
+    cluster.restart(leader);
+    assert_eq!(offset(&waiting).await, Some(1));
 }

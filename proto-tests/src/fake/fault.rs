@@ -143,7 +143,7 @@ pub enum FaultAction {
     /// Answers with this throttle time, in milliseconds. The connection is not muted, so that a client which does not
     /// wait is seen in the request log.
     Throttle(i32),
-    /// The answer to Produce names the first partition of each topic twice.
+    /// The answer to Produce names the first partition of each topic three times, twice with a wrong offset.
     DuplicatePartition,
     /// The answer to Produce leaves out the first partition of each topic.
     MissingPartition,

@@ -59,7 +59,12 @@ impl Api for ProduceRequest {
         for topic in &mut response.responses {
             match action {
                 FaultAction::DuplicatePartition => {
-                    topic.partition_responses.extend(topic.partition_responses.first().cloned())
+                    // They contradict each other, so that believing either one shows.
+                    if let Some(mut wrong) = topic.partition_responses.first().cloned() {
+                        wrong.base_offset += 1000;
+                        topic.partition_responses.insert(0, wrong.clone());
+                        topic.partition_responses.push(wrong);
+                    }
                 }
                 _ if !topic.partition_responses.is_empty() => drop(topic.partition_responses.remove(0)),
                 _ => {}
