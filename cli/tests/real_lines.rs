@@ -158,7 +158,8 @@ fn each_line_is_handled_and_no_offset_runs_ahead_while_the_consumer_is_killed() 
         let settings = "--config session.timeout.ms=2000 --config heartbeat.interval.ms=500 \
                         --config auto.commit.interval.ms=50";
         let mut command = program(&format!("consume {} --topic {topic} --group {group} {settings}", at(&cluster)));
-        command.args(["--format", "%p %o"]).stderr(std::process::Stdio::inherit());
+        // Long lines: few of them fit into the pipe, so the program is never far ahead of who reads here.
+        command.args(["--format", &format!("%p %o {}", "-".repeat(240))]).stderr(std::process::Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         (child, out)
