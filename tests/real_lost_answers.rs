@@ -1,6 +1,6 @@
 //! Answers of a real broker that never reach the producer, and a broker that forgets meanwhile.
 
-#![allow(clippy::unwrap_used, reason = "scenarios on a real cluster")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "scenarios on a real cluster")]
 
 mod real_support;
 

@@ -1,5 +1,7 @@
 //! The conformance cases on a real cluster: what the fake one is built to answer is what Kafka answers.
 
+#![allow(clippy::expect_used, reason = "a case cannot go on without its cluster")]
+
 use proto_tests::conformance::{Lab, Needs, cases};
 use proto_tests::real::{HarnessError, RealCluster};
 

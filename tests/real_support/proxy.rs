@@ -27,6 +27,9 @@ struct State {
 
 impl Proxied {
     pub fn start(config: RealConfig) -> Proxied {
+        // One start at a time: two at once could choose the same free ports.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _turn = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let advertised = format!("PLAINTEXT://{address}");
