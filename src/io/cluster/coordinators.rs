@@ -40,7 +40,12 @@ impl Inner {
         let answer = connection.submit(&FindCoordinatorRequest { key: key.clone(), kind }, timeout).await?;
         if let Some(code) = answer.error.err() {
             let message = answer.error_message.filter(|message| !message.is_empty());
-            return Err(CallError::new(CallErrorKind::Broker(code, message))
+            let whose = match kind {
+                CoordinatorType::Group => "group",
+                CoordinatorType::Transaction => "transactional id",
+            };
+            let message = format!("{whose} {key:?}: {}", message.as_deref().unwrap_or(code.meaning()));
+            return Err(CallError::new(CallErrorKind::Broker(code, Some(message)))
                 .at(connection.broker(), connection.address())
                 .during(ApiKey::FindCoordinator, None)
                 .sent(true));
