@@ -3,7 +3,12 @@
 //!
 //! The program has no identity here: to the broker it is `User:ANONYMOUS`.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may fail, and look at the clock"
+)]
 
 mod support;
 

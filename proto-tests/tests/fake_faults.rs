@@ -160,7 +160,7 @@ fn throttle_is_told() {
 
 #[test]
 fn duplicate_or_missing_partition_in_response() {
-    for (action, count) in [(FaultAction::DuplicatePartition, 2), (FaultAction::MissingPartition, 0)] {
+    for (action, count) in [(FaultAction::DuplicatePartition, 3), (FaultAction::MissingPartition, 0)] {
         let (cluster, mut client) = setting();
         cluster.inject(Fault::once(action).api(PRODUCE));
         let response = client.call(9, &produce_request("t", 0, &one(), -1, SECOND)).unwrap();
