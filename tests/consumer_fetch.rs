@@ -169,3 +169,46 @@ async fn settings_that_contradict_are_refused_before_anything_is_sent() {
     assert!(client.consumer_without_group().topics(["orders"]).build().is_err());
     assert!(client.consumer("g").topics(["orders"]).property("auto.offset.rest", "latest").build().is_err());
 }
+
+/// Story: a partition is given to a member whose metadata does not have it yet. Its committed offset was not asked for,
+/// so that it was read from its beginning once more, and the commit went back.
+#[tokio::test]
+async fn a_partition_that_metadata_does_not_have_yet_goes_on_behind_its_commit() {
+    let cluster = cluster("orders", 1);
+    let behind = client(&cluster).await;
+    let known = behind.consumer("other").assign([("orders", 0)]).stop_when_idle(QUIET);
+    known.run(|_| async { Ok::<(), String>(()) }).await.unwrap();
+    cluster.add_partitions("orders", 2);
+    write(&cluster, "orders", 1, &["1", "2", "3"]);
+    let ahead = client(&cluster).await;
+    let first = ahead.consumer("billing").assign([("orders", 1)]).stop_after(2);
+    first.run(|_| async { Ok::<(), String>(()) }).await.unwrap();
+    assert_eq!(committed(&cluster, 1), Some(2));
+
+    let seen = Seen::default();
+    let noting = seen.clone();
+    let second = behind.consumer("billing").assign([("orders", 1)]).stop_after(1);
+    let handler = move |delivery: indelible::Delivery| {
+        noting.note(&delivery);
+        async { Ok::<(), String>(()) }
+    };
+    second.run(handler).await.unwrap();
+    assert_eq!(seen.values(), ["3"]);
+    assert_eq!(committed(&cluster, 1), Some(3));
+}
+
+#[tokio::test]
+async fn a_small_fetch_buffer_reads_all_partitions_of_all_leaders() {
+    let cluster = cluster("orders", 3);
+    for partition in 0..3 {
+        write(&cluster, "orders", partition, &["a", "b"]);
+    }
+    let client = client(&cluster).await;
+    let small = billing(&client)
+        .property("fetch.buffer.bytes", "8192")
+        .property("max.partition.fetch.bytes", "4096")
+        .stop_after(6)
+        .run(|_| async { Ok::<(), String>(()) });
+    let summary = tokio::time::timeout(consumer_support::PATIENCE, small).await.expect("all are read").unwrap();
+    assert_eq!(summary.records, 6);
+}

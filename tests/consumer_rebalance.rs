@@ -11,6 +11,10 @@ use tokio::sync::watch;
 
 /// Kafka's ILLEGAL_GENERATION.
 const ILLEGAL_GENERATION: i16 = 22;
+/// Kafka's REBALANCE_IN_PROGRESS.
+const REBALANCE_IN_PROGRESS: i16 = 27;
+/// Kafka's COORDINATOR_LOAD_IN_PROGRESS.
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 /// Kafka's FENCED_INSTANCE_ID.
 const FENCED_INSTANCE_ID: i16 = 82;
 /// Kafka's NOT_COORDINATOR.
@@ -230,4 +234,86 @@ async fn partition_added() {
     eventually("the new partition from its beginning", || seen.values() == ["in the new partition"]).await;
     handle.shutdown();
     running.await.unwrap().unwrap();
+}
+
+/// Story: a rebalance waits for a handler that hangs, and the application stops the consumer. The last commit waited
+/// for the handler, too, for most of `max.poll.interval.ms`, and was never made; `run` said that all was well.
+#[tokio::test]
+async fn shutdown_during_a_rebalance_that_waits_for_a_handler_commits_the_rest() {
+    let cluster = cluster("orders", 2);
+    write(&cluster, "orders", 0, &["stuck"]);
+    write(&cluster, "orders", 1, &["handled"]);
+    let client = client(&cluster).await;
+    let billing =
+        billing(&client).commit_interval(Duration::from_secs(60)).shutdown_timeout(Duration::from_millis(500));
+    let consumer = billing.build().unwrap();
+    let handle = consumer.handle();
+    let running = tokio::spawn(consumer.run(|delivery| async move {
+        if delivery.value() == b"stuck" {
+            std::future::pending::<()>().await;
+        }
+        Ok::<(), String>(())
+    }));
+    eventually("one is handled", || handle.metrics().records == 1).await;
+    // Heartbeats say so until the member joins again, which it does when its handler is done.
+    let generation = cluster.look(|view| view.generation("billing"));
+    let told = cluster.inject(Fault::once(FaultAction::Error(REBALANCE_IN_PROGRESS)).api(HEARTBEAT));
+    eventually("the member is told", || cluster.look(|view| view.struck(told)) == 1).await;
+    // It goes on with heartbeats while it waits.
+    let heartbeats = cluster.ledger().request_count(HEARTBEAT);
+    eventually("it waits", || cluster.ledger().request_count(HEARTBEAT) > heartbeats).await;
+    assert_eq!(cluster.look(|view| view.generation("billing")), generation);
+    handle.shutdown();
+    let summary = tokio::time::timeout(consumer_support::PATIENCE, running).await.expect("it stops").unwrap().unwrap();
+    assert_eq!(summary.records, 1);
+    assert_eq!(committed(&cluster, 1), Some(1), "what was handled is committed");
+    assert_eq!(committed(&cluster, 0), Some(0), "what was not is not");
+}
+
+/// Story: the last commit cannot be made because the generation is lost meanwhile; `run` said that all was committed.
+#[tokio::test]
+async fn a_last_commit_that_the_group_does_not_take_is_told() {
+    let cluster = cluster("orders", 1);
+    write(&cluster, "orders", 0, &["handled"]);
+    let client = client(&cluster).await;
+    let consumer = billing(&client).commit_interval(Duration::from_secs(60)).build().unwrap();
+    let handle = consumer.handle();
+    let running = tokio::spawn(consumer.run(|_| async { Ok::<(), String>(()) }));
+    eventually("it is handled", || handle.metrics().records == 1).await;
+    let refusing = Fault::always(FaultAction::Error(COORDINATOR_LOAD_IN_PROGRESS)).api(OFFSET_COMMIT);
+    cluster.inject(refusing);
+    handle.shutdown();
+    eventually("the last commit is tried", || handle.metrics().commit_failures >= 1).await;
+    cluster.inject(Fault::once(FaultAction::Error(ILLEGAL_GENERATION)).api(HEARTBEAT));
+    match running.await.unwrap().unwrap_err() {
+        ConsumeError::Commit { uncommitted, .. } => assert_eq!(uncommitted.len(), 1),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Story: the consumer is stopped while its join waits for another member. The leave waited for the join's answer.
+#[tokio::test]
+async fn shutdown_while_joining_does_not_wait_for_the_other_members() {
+    let cluster = cluster("orders", 2);
+    write(&cluster, "orders", 0, &["stuck"]);
+    let client = client(&cluster).await;
+    let slow = billing(&client).build().unwrap();
+    let (slow_handle, seen) = (slow.handle(), Seen::default());
+    let noting = seen.clone();
+    let slow_running = tokio::spawn(slow.run(move |delivery| {
+        noting.note(&delivery);
+        std::future::pending::<Result<(), String>>()
+    }));
+    eventually("a handler hangs", || seen.len() == 1).await;
+    let late = billing(&client).build().unwrap();
+    let late_handle = late.handle();
+    let late_running = tokio::spawn(late.run(|_| async { Ok::<(), String>(()) }));
+    eventually("the second member's join waits", || cluster.look(|view| view.members("billing").len()) == 2).await;
+    late_handle.shutdown();
+    // Twice the shutdown timeout would be 10 s.
+    let stopped = tokio::time::timeout(Duration::from_secs(5), late_running).await;
+    stopped.expect("it leaves at once").unwrap().unwrap();
+    eventually("it has left", || cluster.look(|view| view.members("billing").len()) == 1).await;
+    slow_handle.shutdown();
+    slow_running.abort();
 }

@@ -123,6 +123,23 @@ impl ConsumerConfig {
                 self.session_timeout.as_millis()
             )));
         }
+        let waits = [
+            ("session.timeout.ms", self.session_timeout),
+            ("heartbeat.interval.ms", self.heartbeat_interval),
+            ("max.poll.interval.ms", self.rebalance_timeout),
+            ("auto.commit.interval.ms", self.commit_interval),
+        ];
+        if let Some((name, _)) = waits.iter().find(|(_, wait)| *wait < Duration::from_millis(1)) {
+            return Err(ConfigError::Conflict(format!("{name} must be at least 1 ms")));
+        }
+        let sizes = [
+            ("fetch.max.bytes", self.fetch_max_bytes),
+            ("max.partition.fetch.bytes", self.partition_max_bytes),
+            ("fetch.buffer.bytes", self.buffer_bytes),
+        ];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size < 1024) {
+            return Err(ConfigError::Conflict(format!("{name} must be at least 1024 bytes")));
+        }
         if self.buffer_bytes < self.partition_max_bytes {
             return Err(ConfigError::Conflict(format!(
                 "fetch.buffer.bytes ({}) must not be below max.partition.fetch.bytes ({})",
@@ -236,5 +253,16 @@ mod tests {
         assert!(config.validate().is_err(), "a heartbeat of 3 s does not fit a session of 6 s");
         let error = config.set_property("auto.offset.reset", "newest").unwrap_err().to_string();
         assert!(error.contains("earliest"), "{error}");
+    }
+
+    #[test]
+    fn what_would_never_wait_or_never_fetch_is_refused_however_it_was_set() {
+        let refused = |config: ConsumerConfig| config.validate().unwrap_err().to_string();
+        let zero = ConsumerConfig { commit_interval: Duration::ZERO, ..ConsumerConfig::default() };
+        assert!(refused(zero).contains("auto.commit.interval.ms"));
+        let zero = ConsumerConfig { heartbeat_interval: Duration::ZERO, ..ConsumerConfig::default() };
+        assert!(refused(zero).contains("heartbeat.interval.ms"));
+        let zero = ConsumerConfig { fetch_max_bytes: 0, ..ConsumerConfig::default() };
+        assert!(refused(zero).contains("fetch.max.bytes"));
     }
 }

@@ -36,6 +36,7 @@ impl Delivery {
     }
 
     /// Bytes of key and value.
+    #[inline]
     pub(crate) fn payload_len(&self) -> u64 {
         let len =
             |range: &Option<std::ops::Range<u32>>| range.as_ref().map_or(0, |range| u64::from(range.end - range.start));

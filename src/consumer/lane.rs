@@ -32,6 +32,8 @@ pub(super) struct Lane<F> {
     /// The next assignment, when a handler of this one is still at work.
     pub(super) next: Option<(Arc<Assigned>, Source)>,
     pub(super) state: LaneState,
+    /// The record in hand, kept while it may be handled again. Not part of the state, which is moved for each record.
+    pub(super) again: Option<Delivery>,
     /// One place for every future of this lane: nothing is allocated for a record.
     slot: Pin<Box<Option<F>>>,
     signal: Arc<Signal>,
@@ -53,8 +55,6 @@ pub(super) struct InHand {
     pub(super) offset: i64,
     pub(super) attempt: u32,
     pub(super) bytes: u64,
-    /// Kept while it may be handled again.
-    pub(super) again: Option<Delivery>,
 }
 
 impl<F> Lane<F> {
@@ -63,7 +63,7 @@ impl<F> Lane<F> {
         let signal = Arc::new(Signal { index, set: AtomicBool::new(false), inbox: inbox.clone() });
         let waker = Waker::from(signal.clone());
         let (slot, state) = (Box::pin(None), LaneState::Idle);
-        Lane { assigned, source, next: None, state, slot, signal, waker }
+        Lane { assigned, source, next: None, state, again: None, slot, signal, waker }
     }
 
     /// Begins another assignment of the partition, at once or when the handler is done.
@@ -94,6 +94,7 @@ impl<F> Lane<F> {
     }
 
     /// Whether a record is with its handler, or waits to be handled again.
+    #[inline]
     pub(super) fn is_busy(&self) -> bool {
         !matches!(self.state, LaneState::Idle)
     }
@@ -118,7 +119,14 @@ impl<F> Lane<F> {
         lock(&self.assigned.watermark).hand_out(offset, leader_epoch)
     }
 
+    /// The record in hand is not handled again here.
+    pub(super) fn let_go(&mut self) {
+        self.state = LaneState::Idle;
+        self.again = None;
+    }
+
     /// Gives `delivery` to the handler. A panic of the handler itself counts as its failure.
+    #[inline]
     pub(super) fn call<H: FnMut(Delivery) -> F>(
         &mut self,
         handler: &mut H,

@@ -172,16 +172,18 @@ where
             Message::Jump(partition, epoch, offset) => self.push(&partition, epoch, Item::Jump(offset)),
             Message::Fault(partition, epoch, error) => self.push(&partition, epoch, Item::Fault(error)),
             Message::Revoke(epoch, done) => {
+                let mut given_up = 0;
                 for lane in &mut self.progress.lanes {
                     if lane.assigned.epoch <= epoch {
                         lane.source.clear();
                         if matches!(lane.state, LaneState::Waiting(..)) {
-                            lane.state = LaneState::Idle; // its next owner handles it again
-                            self.progress.handed_out -= 1;
+                            lane.let_go(); // its next owner handles it again
+                            given_up += 1;
                         }
                     }
                     lane.next.take_if(|(assigned, _)| assigned.epoch <= epoch);
                 }
+                (0..given_up).for_each(|_| self.take_back());
                 self.progress.revoking.push((epoch, done));
                 self.answer_revocations();
             }
@@ -200,11 +202,19 @@ where
     }
 
     fn push(&mut self, partition: &TopicPartition, epoch: AssignmentEpoch, item: Item) {
-        if let Some(at) = self.progress.index.get(partition).copied()
-            && matches!(self.progress.phase, Phase::Running)
-        {
+        if let Some(at) = self.progress.index.get(partition).copied() {
+            // While the consumer stops, too, though none of it is handed out: what waits holds room in the fetch buffer.
+            // Were it dropped, the fetcher would read on as fast as it can, for nothing.
             self.progress.lanes[at].push(epoch, item);
             self.enqueue(at);
+        }
+    }
+
+    /// A record that was handed out does not count: another may go out in its place, of whatever lane.
+    fn take_back(&mut self) {
+        self.progress.handed_out -= 1;
+        if self.settings.stop_after.is_some() {
+            (0..self.progress.lanes.len()).for_each(|lane| self.enqueue(lane));
         }
     }
 
@@ -279,8 +289,10 @@ where
                 let offset = record.offset;
                 let delivery = Delivery::new(section, record, 1);
                 let bytes = delivery.payload_len();
-                let again = (self.settings.retries > 0).then(|| delivery.clone());
-                lane.state = LaneState::Handling(InHand { token, offset, attempt: 1, bytes, again });
+                if self.settings.retries > 0 {
+                    lane.again = Some(delivery.clone());
+                }
+                lane.state = LaneState::Handling(InHand { token, offset, attempt: 1, bytes });
                 if let Some(failure) = lane.call(&mut self.handler, delivery) {
                     self.on_outcome(at, Err(failure));
                 }
@@ -297,8 +309,8 @@ where
     fn retry(&mut self, at: usize) -> bool {
         let lane = &mut self.progress.lanes[at];
         if lane.is_revoked() {
-            lane.state = LaneState::Idle;
-            self.progress.handed_out -= 1;
+            lane.let_go();
+            self.take_back();
             self.on_lane_free(at);
             return true;
         }
@@ -308,7 +320,7 @@ where
             return false;
         }
         if let LaneState::Waiting(mut in_hand, _) = std::mem::replace(&mut lane.state, LaneState::Idle)
-            && let Some(delivery) = in_hand.again.clone()
+            && let Some(delivery) = lane.again.clone()
         {
             in_hand.attempt += 1;
             let delivery = delivery.at_attempt(in_hand.attempt);
@@ -324,13 +336,19 @@ where
         let lane = &mut self.progress.lanes[at];
         let LaneState::Handling(in_hand) = std::mem::replace(&mut lane.state, LaneState::Idle) else { return };
         let failure = match outcome {
-            Ok(()) => return self.on_handled(at, in_hand),
+            Ok(()) => {
+                if lane.again.is_some() {
+                    lane.again = None;
+                }
+                return self.on_handled(at, in_hand);
+            }
             Err(failure) => failure,
         };
         let (offset, attempt) = (in_hand.offset, in_hand.attempt);
         if lane.is_revoked() {
             // Nobody waits for this record here any more: its next owner handles it again.
-            self.progress.handed_out -= 1;
+            lane.again = None;
+            self.take_back();
             return self.on_lane_free(at);
         }
         if attempt <= self.settings.retries && matches!(self.progress.phase, Phase::Running) {
@@ -345,6 +363,7 @@ where
             lane.state = LaneState::Waiting(in_hand, timer);
             return self.enqueue(at);
         }
+        lane.again = None;
         let partition = lane.assigned.partition.clone();
         self.stop(Err(ConsumeError::Handler { partition, offset, attempts: attempt, failure, commit: None }));
         self.on_lane_free(at);
@@ -357,12 +376,12 @@ where
             Completion::Counted => {
                 self.progress.handled += 1;
                 self.progress.uncommitted += 1;
-                self.stats.records.add(1);
-                self.stats.bytes.add(in_hand.bytes);
+                self.stats.records.add_alone(1);
+                self.stats.bytes.add_alone(in_hand.bytes);
             }
             Completion::Discarded => {
                 self.progress.discarded += 1;
-                self.progress.handed_out -= 1; // it comes again, here or elsewhere
+                self.take_back(); // it comes again, here or elsewhere
                 self.stats.discarded.add(1);
             }
         }
@@ -407,7 +426,7 @@ where
             lane.source.clear();
             lane.next = None;
             if matches!(lane.state, LaneState::Waiting(..)) {
-                lane.state = LaneState::Idle; // it failed, and there is no time for another attempt
+                lane.let_go(); // it failed, and there is no time for another attempt
             }
         }
         self.answer_revocations();
@@ -420,6 +439,10 @@ where
 
     fn finish(&mut self) {
         if let Phase::Stopping(outcome) = std::mem::replace(&mut self.progress.phase, Phase::Over) {
+            // Handlers had their time: a rebalance that waits for them goes on to its last commit.
+            for (_, done) in std::mem::take(&mut self.progress.revoking) {
+                let _ = done.send(());
+            }
             let (reply, answer) = oneshot::channel();
             let _ = self.commands.send(Command::Finish(reply));
             self.progress.phase = Phase::Finishing(outcome, answer);

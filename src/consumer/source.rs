@@ -97,7 +97,7 @@ impl Source {
                     }
                     Some(Err(error)) => return Some(Err(self.damaged(error, mark))),
                     None => {
-                        lock(mark).pass(batch.last_offset.saturating_add(1));
+                        lock(mark).pass(batch.last_offset.saturating_add(1), batch.leader_epoch);
                         self.batch = None;
                     }
                 }
@@ -154,7 +154,7 @@ fn open(
         let leader_epoch = batch.leader_epoch;
         return Ok(Some(OpenBatch { records, section, from: chunk.from, leader_epoch, last_offset }));
     }
-    lock(mark).pass(last_offset.saturating_add(1));
+    lock(mark).pass(last_offset.saturating_add(1), batch.leader_epoch);
     Ok(None)
 }
 

@@ -362,7 +362,7 @@ impl Fetcher {
         };
         if (first..=last).contains(&position) {
             // A broker that had not caught up refused it.
-            return self.fetches.set_position(&partition, epoch, position);
+            return self.fetches.set_position(self.now(), &partition, epoch, position);
         }
         let target = match self.context.config.out_of_range {
             OutOfRange::Error => {
@@ -375,7 +375,7 @@ impl Fetcher {
         };
         tracing::warn!(%partition, offset = position, first, last, target, "the offset is outside of the log; offset.out.of.range says to jump");
         self.context.inbox.push(Message::Jump(partition.clone(), epoch, target));
-        self.fetches.set_position(&partition, epoch, target);
+        self.fetches.set_position(self.now(), &partition, epoch, target);
     }
 }
 

@@ -46,6 +46,10 @@ pub(crate) async fn starts(
             let topic = cluster.topic(&partition.topic, cluster.config().default_api_timeout).await?;
             counts.insert(partition.topic.clone(), i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
         }
+        // Who assigned it may know of partitions that our metadata does not have yet: what is committed for them counts.
+        if let Some(count) = counts.get_mut(&partition.topic) {
+            *count = (*count).max(partition.partition.saturating_add(1));
+        }
     }
     // All partitions of the topics are asked for: whether the group knows a topic decides where a new partition begins.
     let known = match group {

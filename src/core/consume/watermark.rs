@@ -26,6 +26,7 @@ pub(crate) struct Committable {
     offset: i64,
     leader_epoch: i32,
     assignment: AssignmentEpoch,
+    jumps: u32,
 }
 
 impl Committable {
@@ -39,7 +40,7 @@ impl Committable {
         self.offset
     }
 
-    /// The leader epoch of the last record handled (KIP-320); -1 when it is not known.
+    /// The leader epoch of what lies right below the offset (KIP-320); -1 when it is not known.
     pub(crate) fn leader_epoch(&self) -> i32 {
         self.leader_epoch
     }
@@ -70,8 +71,10 @@ pub(crate) struct Watermark {
     open: VecDeque<Open>,
     /// Everything below is open, handled, or not there.
     passed: i64,
-    /// Leader epoch of the last record below the watermark.
-    leader_epoch: i32,
+    /// Leader epoch of what lies right below `passed`: a record, or a batch that was passed by.
+    passed_epoch: i32,
+    /// Counts jumps: what was committed before one says nothing about what the group has after it.
+    jumps: u32,
     /// What the group has; none when it has nothing, so that the starting point itself is worth a commit.
     committed: Option<i64>,
     over: bool,
@@ -80,7 +83,11 @@ pub(crate) struct Watermark {
 #[derive(Debug)]
 struct Open {
     offset: i64,
-    leader_epoch: i32,
+    /// Where everything before it ends, and the leader epoch of that. Offset and epoch are committed as a pair: the
+    /// broker takes an offset beyond the end of its epoch for a log that was cut (KIP-320), so that an offset behind a
+    /// gap must not go with the epoch from before the gap.
+    from: i64,
+    from_epoch: i32,
     done: bool,
 }
 
@@ -96,20 +103,24 @@ impl Watermark {
         leader_epoch: i32,
         committed: Option<i64>,
     ) -> Self {
-        Watermark { partition, assignment, open: VecDeque::new(), passed: start, leader_epoch, committed, over: false }
+        let (open, passed, passed_epoch) = (VecDeque::new(), start, leader_epoch);
+        Watermark { partition, assignment, open, passed, passed_epoch, jumps: 0, committed, over: false }
     }
 
     /// Notes that the record at `offset` goes to its handler.
     pub(crate) fn hand_out(&mut self, offset: i64, leader_epoch: i32) -> HandedOut {
         debug_assert!(offset >= self.passed, "records are handed out in their order");
-        self.open.push_back(Open { offset, leader_epoch, done: false });
-        self.passed = self.passed.max(offset.saturating_add(1));
+        self.open.push_back(Open { offset, from: self.passed, from_epoch: self.passed_epoch, done: false });
+        self.pass(offset.saturating_add(1), leader_epoch);
         HandedOut { assignment: self.assignment, offset }
     }
 
-    /// Notes that nothing below `offset` is left to hand out: a batch ended in a gap, or was a control batch.
-    pub(crate) fn pass(&mut self, offset: i64) {
-        self.passed = self.passed.max(offset);
+    /// Notes that nothing below `offset` is left to hand out: a batch of this leader epoch ended in a gap, or was a
+    /// control batch.
+    pub(crate) fn pass(&mut self, offset: i64, leader_epoch: i32) {
+        if offset > self.passed {
+            (self.passed, self.passed_epoch) = (offset, leader_epoch);
+        }
     }
 
     /// Goes on at `offset`, wherever that is: a policy of the application asked for a jump out of a range that is gone.
@@ -117,8 +128,9 @@ impl Watermark {
     pub(crate) fn jump(&mut self, offset: i64) {
         self.open.clear();
         self.passed = offset;
-        self.leader_epoch = -1;
+        self.passed_epoch = -1;
         self.committed = None;
+        self.jumps = self.jumps.wrapping_add(1);
     }
 
     /// The handler of `record` succeeded.
@@ -126,11 +138,12 @@ impl Watermark {
         if self.over || record.assignment != self.assignment {
             return Completion::Discarded;
         }
-        if let Ok(at) = self.open.binary_search_by_key(&record.offset, |open| open.offset) {
+        if self.open.front().is_some_and(|first| first.offset == record.offset) {
+            self.open.pop_front();
+        } else if let Ok(at) = self.open.binary_search_by_key(&record.offset, |open| open.offset) {
             self.open[at].done = true;
         }
-        while let Some(first) = self.open.front().filter(|first| first.done) {
-            self.leader_epoch = first.leader_epoch;
+        while self.open.front().is_some_and(|first| first.done) {
             self.open.pop_front();
         }
         Completion::Counted
@@ -144,23 +157,29 @@ impl Watermark {
 
     /// The offset below which all is handled.
     pub(crate) fn handled(&self) -> i64 {
-        self.open.front().map_or(self.passed, |first| first.offset)
+        self.below().0
+    }
+
+    /// The offset below which all is handled, and the leader epoch of what lies right below it.
+    fn below(&self) -> (i64, i32) {
+        self.open.front().map_or((self.passed, self.passed_epoch), |first| (first.from, first.from_epoch))
     }
 
     /// What can be committed now; none when the group has it already, or when the assignment is over.
     pub(crate) fn committable(&self) -> Option<Committable> {
-        let offset = self.handled();
+        let (offset, leader_epoch) = self.below();
         (!self.over && self.committed.is_none_or(|committed| offset > committed)).then(|| Committable {
             partition: self.partition.clone(),
             offset,
-            leader_epoch: self.leader_epoch,
+            leader_epoch,
             assignment: self.assignment,
+            jumps: self.jumps,
         })
     }
 
     /// The coordinator has stored `done`.
     pub(crate) fn on_committed(&mut self, done: &Committable) {
-        if done.assignment == self.assignment {
+        if done.assignment == self.assignment && done.jumps == self.jumps {
             self.committed = self.committed.max(Some(done.offset));
         }
     }
@@ -212,10 +231,44 @@ mod tests {
     fn gaps_advance_only_when_nothing_before_them_is_open() {
         let mut mark = watermark(0);
         let record = mark.hand_out(4, 7); // 0 to 3 were compacted away
-        mark.pass(9); // and so were 5 to 8
-        assert_eq!(offset(&mark), Some(4));
+        mark.pass(9, 7); // and so were 5 to 8
+        assert_eq!(offset(&mark), None);
         mark.complete(record);
         assert_eq!(offset(&mark), Some(9));
+    }
+
+    /// Story: a record of epoch 5, then an abort mark of epoch 6, all handled and committed. Were the pair (2, epoch 5)
+    /// committed, the broker would say at the next start that epoch 5 ends at 1, below the position: data loss, although
+    /// nothing is lost.
+    #[test]
+    fn an_offset_is_committed_with_the_epoch_of_what_lies_right_below_it() {
+        let mut mark = watermark(0);
+        let record = mark.hand_out(0, 5);
+        mark.complete(record);
+        mark.pass(2, 6);
+        let commit = mark.committable().unwrap();
+        assert_eq!((commit.offset(), commit.leader_epoch()), (2, 6));
+        // The next record lies behind a gap that may be of another epoch: the offset before the gap is the safe one.
+        let next = mark.hand_out(9, 8);
+        let commit = mark.committable().unwrap();
+        assert_eq!((commit.offset(), commit.leader_epoch()), (2, 6));
+        mark.complete(next);
+        let commit = mark.committable().unwrap();
+        assert_eq!((commit.offset(), commit.leader_epoch()), (10, 8));
+    }
+
+    /// Story: the log was cut below a position whose commit is on its way, and the application chose to go on at the
+    /// start. If that late commit counted, the group would keep the old offset until the new log has grown beyond it,
+    /// and a crash in between would skip what lies below.
+    #[test]
+    fn a_commit_from_before_a_jump_says_nothing_about_what_is_committed_after_it() {
+        let mut mark = watermark(0);
+        let record = mark.hand_out(999, 0);
+        mark.complete(record);
+        let early = mark.committable().unwrap();
+        mark.jump(3);
+        mark.on_committed(&early);
+        assert_eq!(offset(&mark), Some(3));
     }
 
     #[test]
@@ -262,7 +315,7 @@ mod tests {
         for seed in 1..400u64 {
             let mut random = Random(seed);
             let mut mark = watermark(0);
-            let mut model: Vec<(i64, bool)> = Vec::new();
+            let mut model: Vec<(i64, i64, bool)> = Vec::new();
             let mut handlers: Vec<HandedOut> = Vec::new();
             let (mut next, mut end) = (0, 0);
             for _ in 0..300 {
@@ -270,26 +323,26 @@ mod tests {
                     0 | 1 => {
                         next += random.below(3) as i64;
                         handlers.push(mark.hand_out(next, 0));
-                        model.push((next, false));
+                        model.push((next, end, false));
                         next += 1;
                         end = end.max(next);
                     }
                     2 => {
                         next += random.below(4) as i64;
-                        mark.pass(next);
+                        mark.pass(next, 0);
                         end = end.max(next);
                     }
                     _ if !handlers.is_empty() => {
                         let record = handlers.swap_remove(random.below(handlers.len() as u64) as usize);
                         model
                             .iter_mut()
-                            .filter(|(offset, _)| *offset == record.offset)
-                            .for_each(|(_, done)| *done = true);
+                            .filter(|(offset, ..)| *offset == record.offset)
+                            .for_each(|(.., done)| *done = true);
                         assert_eq!(mark.complete(record), Completion::Counted);
                     }
                     _ => {}
                 }
-                let lowest_open = model.iter().find(|(_, done)| !done).map_or(end, |(offset, _)| *offset);
+                let lowest_open = model.iter().find(|(.., done)| !done).map_or(end, |(_, from, _)| *from);
                 assert_eq!(mark.handled(), lowest_open, "seed {seed}");
                 assert_eq!(mark.in_handlers(), handlers.len(), "seed {seed}");
                 if random.below(4) == 0

@@ -338,8 +338,17 @@ impl Membership {
         });
     }
 
-    /// From here on completions of the assignment have no effect.
+    /// From here on completions of the assignment have no effect. Who waits for the end hears what stays uncommitted.
     fn close_assignment(&mut self) {
+        if let (Some(_), Some(committer), Ok(())) = (&self.finishing, &self.committer, &self.outcome) {
+            let left = |assigned: &Arc<Assigned>| lock(&assigned.watermark).committable();
+            let left = self.assigned.iter().filter_map(left).map(|c| (c.partition().clone(), c.offset()));
+            let uncommitted: Vec<_> = left.collect();
+            if !uncommitted.is_empty() {
+                let (group, reason) = (committer.group.clone(), "the assignment ended before its last commit".into());
+                self.outcome = Err(ConsumeError::Commit { group, uncommitted, reason });
+            }
+        }
         for assigned in self.assigned.drain(..) {
             assigned.revoked.store(true, Ordering::Release);
             lock(&assigned.watermark).close();
@@ -394,7 +403,13 @@ impl Membership {
                 self.close_assignment();
                 return self.on_given_back(epoch);
             }
-            Event::Impossible(error) => return self.context.inbox.push(Message::Failed(error)),
+            Event::Impossible(error) => {
+                // Nothing waits for an answer that cannot come: the leave is tried, once.
+                if let Some(group) = &mut self.group {
+                    group.on_impossible();
+                }
+                return self.context.inbox.push(Message::Failed(error));
+            }
             _ => {}
         }
         let Some(group) = &mut self.group else { return };

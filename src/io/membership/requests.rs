@@ -20,7 +20,7 @@ use crate::wire::requests::sync_group::SyncGroupRequest;
 
 /// The coordinator answers a join when all members have come or their time is over; this much later it is not to come.
 const JOIN_GRACE: Duration = Duration::from_secs(5);
-/// How long a topic that does not exist is looked for before the group is assigned without it.
+/// How long topics that do not exist are looked for before the group is assigned without them.
 const MISSING_TOPIC: Duration = Duration::from_millis(500);
 
 /// Partitions of a topic.
@@ -74,8 +74,11 @@ impl Membership {
                 let events = self.events.clone();
                 tokio::spawn(async move {
                     let mut counts = std::collections::BTreeMap::new();
+                    // No heartbeat goes out meanwhile: many missing topics must not take many times as long as one.
+                    let deadline = cluster.thread().now() + MISSING_TOPIC;
                     for topic in topics {
-                        match cluster.topic(&topic, MISSING_TOPIC).await {
+                        let left = deadline.saturating_duration_since(cluster.thread().now());
+                        match cluster.topic(&topic, left).await {
                             Ok(view) => {
                                 counts.insert(topic, count(&view));
                             }
@@ -101,7 +104,9 @@ impl Membership {
             }
             Action::Leave { id, member_id } => {
                 let request = LeaveGroupRequest { group, member_id, instance_id, reason: None };
-                self.send(id, request, timeout, |id, _| Event::Left(id));
+                // A join that is not answered yet holds up what follows it on its connection, and it may be waiting for
+                // a slow member: the leave, which would end it, must not stand behind it.
+                self.send_on(Lane::Control, id, request, timeout, |id, _| Event::Left(id));
             }
             Action::Assign { .. } | Action::Revoke { .. } | Action::Fail(_) => {}
         }
@@ -117,8 +122,22 @@ impl Membership {
         R: Request + Send + Sync + 'static,
         R::Response: Throttled + Send + 'static,
     {
+        self.send_on(self.lane(), id, request, timeout, event);
+    }
+
+    fn send_on<R>(
+        &self,
+        lane: Lane,
+        id: RequestId,
+        request: R,
+        timeout: Duration,
+        event: impl FnOnce(RequestId, R::Response) -> Event + Send + 'static,
+    ) where
+        R: Request + Send + Sync + 'static,
+        R::Response: Throttled + Send + 'static,
+    {
         let Some(group) = self.context.group.clone() else { return };
-        let (cluster, lane, events) = (self.context.cluster.clone(), self.lane(), self.events.clone());
+        let (cluster, events) = (self.context.cluster.clone(), self.events.clone());
         tokio::spawn(async move {
             let event = match call(&cluster, lane, &group, &request, timeout).await {
                 Ok(answer) => event(id, answer),

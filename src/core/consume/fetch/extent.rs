@@ -40,9 +40,10 @@ pub(super) fn of(records: &[u8]) -> Result<Extent, &'static str> {
         let mut base = [0; 8];
         base.copy_from_slice(&header[..8]);
         let delta = i64::from(i32_at(header, LAST_DELTA_AT));
-        let next = i64::from_be_bytes(base).checked_add(delta).and_then(|last| last.checked_add(1));
+        let base = i64::from_be_bytes(base);
+        let next = base.checked_add(delta).and_then(|last| last.checked_add(1));
         match next {
-            Some(next) if delta >= 0 && next > extent.next => extent.next = next,
+            Some(next) if delta >= 0 && base >= extent.next => extent.next = next,
             _ => return Err("batches whose offsets do not grow"),
         }
         extent.leader_epoch = i32_at(header, LEADER_EPOCH_AT);
@@ -80,6 +81,7 @@ mod tests {
         tiny[8..12].copy_from_slice(&3i32.to_be_bytes());
         assert!(of(&tiny).is_err());
         assert!(of(&[batch(5, 1, 0), batch(5, 1, 0)].concat()).is_err());
+        assert!(of(&[batch(0, 10, 0), batch(5, 10, 0)].concat()).is_err(), "batches that overlap");
         assert!(of(&batch(i64::MAX, 1, 0)).is_err());
         assert!(of(&batch(0, 1, 0)[..40]).is_err());
         assert!(of(b"short").is_err());

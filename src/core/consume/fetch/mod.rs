@@ -148,6 +148,9 @@ pub(crate) struct Fetches {
     out: HashMap<BrokerId, Plan>,
     /// Brokers that failed: how often in a row, and until when they are left alone.
     resting: HashMap<BrokerId, (u32, Option<Instant>)>,
+    /// The last request made to each broker: the one longest without goes first, or room for one request at a time
+    /// would always go to the same.
+    asked: HashMap<BrokerId, u64>,
     buffered: usize,
     served: u64,
     next_id: u64,
@@ -161,6 +164,7 @@ impl Fetches {
             partitions: BTreeMap::new(),
             out: HashMap::new(),
             resting: HashMap::new(),
+            asked: HashMap::new(),
             buffered: 0,
             served: 0,
             next_id: 0,
@@ -186,12 +190,20 @@ impl Fetches {
         self.partitions.retain(|_, partition| partition.assignment > assignment);
     }
 
-    /// Goes on at another position, after [`Outcome::OutOfRange`].
-    pub(crate) fn set_position(&mut self, partition: &TopicPartition, assignment: AssignmentEpoch, position: i64) {
+    /// Goes on at a position, after [`Outcome::OutOfRange`]: after a pause, for a broker that goes on refusing what it
+    /// says is in its log must not be asked without end.
+    pub(crate) fn set_position(
+        &mut self,
+        now: Instant,
+        partition: &TopicPartition,
+        assignment: AssignmentEpoch,
+        position: i64,
+    ) {
+        let backoff = self.config.backoff;
         if let Some(partition) = self.current(partition, assignment) {
             partition.position = position;
             partition.last_epoch = -1;
-            partition.state = State::Ready;
+            partition.state = State::Paused(now + backoff.delay(partition.failures, 200));
         }
     }
 
@@ -238,6 +250,7 @@ impl Fetches {
             self.partitions.values().filter_map(|partition| Some(partition.place.leader?.0)).collect();
         leaders.sort_unstable();
         leaders.dedup();
+        leaders.sort_by_key(|broker| self.asked.get(broker).copied());
         let share = (self.config.buffer_bytes / (2 * leaders.len().max(1))).max(LEAST_REQUEST);
         leaders.into_iter().find_map(|broker| self.plan(now, broker, share))
     }
@@ -249,7 +262,7 @@ impl Fetches {
         let asked: usize = self.out.values().map(|plan| plan.max_bytes).sum();
         let room = self.config.buffer_bytes.saturating_sub(self.buffered + asked);
         let max_bytes = room.min(share).min(self.config.max_bytes);
-        if max_bytes < LEAST_REQUEST.min(self.config.max_bytes) {
+        if max_bytes < LEAST_REQUEST.min(self.config.max_bytes).min(self.config.buffer_bytes) {
             return None;
         }
         let each = (self.config.buffer_bytes / (CHUNKS_PER_PARTITION * self.partitions.len().max(1)))
@@ -284,6 +297,7 @@ impl Fetches {
         }
         // The broker fills its answer in the order asked: who waited longest goes first.
         chosen.sort_by_key(|(served, _)| *served);
+        self.asked.insert(broker, self.next_id);
         self.next_id += 1;
         let max_wait = if left_out { self.config.max_wait.min(SHORT_WAIT) } else { self.config.max_wait };
         let partitions = chosen.into_iter().map(|(_, planned)| planned).collect();

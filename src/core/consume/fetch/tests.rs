@@ -60,6 +60,13 @@ impl Story {
         Story { fetches, now: Instant::now() }
     }
 
+    fn with_buffer(buffer_bytes: usize, partition_max_bytes: usize) -> Story {
+        let mut story = Story::new(0);
+        (story.fetches.config.buffer_bytes, story.fetches.config.partition_max_bytes) =
+            (buffer_bytes, partition_max_bytes);
+        story
+    }
+
     fn plan(&mut self) -> Plan {
         self.fetches.poll_plan(self.now).expect("a plan")
     }
@@ -103,7 +110,7 @@ fn an_answer_after_the_reassignment_is_dropped() {
 fn an_answer_for_a_position_left_behind_is_dropped() {
     let mut story = Story::new(1);
     let old = story.plan();
-    story.fetches.set_position(&orders(0), AssignmentEpoch(1), 50);
+    story.fetches.set_position(story.now, &orders(0), AssignmentEpoch(1), 50);
     assert!(story.answer(&old, records(0, batch(10, 5, 5))).is_empty());
     assert_eq!(story.plan().partitions[0].offset, 50);
 }
@@ -188,4 +195,44 @@ fn a_full_partition_does_not_hold_back_another() {
     let plan = story.plan();
     assert_eq!(plan.partitions.iter().map(|planned| planned.partition.clone()).collect::<Vec<_>>(), [orders(1)]);
     assert_eq!(plan.max_wait, SHORT_WAIT);
+}
+
+/// Story: `fetch.buffer.bytes` below the least request that is otherwise worth making; nothing was ever fetched.
+#[test]
+fn a_buffer_smaller_than_a_usual_request_is_used_nevertheless() {
+    let mut story = Story::with_buffer(32 * 1024, 16 * 1024);
+    story.fetches.add(orders(0), AssignmentEpoch(1), place(1, 5), 10, -1);
+    let plan = story.plan();
+    assert_eq!((plan.max_bytes, plan.partitions[0].max_bytes), (32 * 1024, 16 * 1024));
+}
+
+/// Story: room for one request at a time, and two leaders; the one with the higher id was never asked.
+#[test]
+fn leaders_take_turns_when_there_is_room_for_one_request_only() {
+    let mut story = Story::with_buffer(64 * 1024, 64 * 1024);
+    story.fetches.add(orders(0), AssignmentEpoch(1), place(1, 5), 10, -1);
+    story.fetches.add(orders(1), AssignmentEpoch(1), place(2, 5), 10, -1);
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let plan = story.plan();
+        assert_eq!(story.fetches.poll_plan(story.now), None, "no room for another");
+        asked.push(plan.broker);
+        story.answer(&plan, records(0, Vec::new()));
+    }
+    assert_eq!(asked, [1, 2, 1, 2]);
+}
+
+/// Story: a broker that refuses an offset and says that it is in its log; it was asked as fast as it answered.
+#[test]
+fn an_offset_that_goes_on_being_refused_is_asked_for_after_growing_pauses() {
+    let mut story = Story::new(1);
+    for pause in [100, 200, 400] {
+        let plan = story.plan();
+        story.answer(&plan, error(0, ErrorCode::OFFSET_OUT_OF_RANGE));
+        story.fetches.set_position(story.now, &orders(0), AssignmentEpoch(1), 10);
+        assert_eq!(story.fetches.poll_plan(story.now), None);
+        assert_eq!(story.fetches.poll_timeout(), Some(story.now + Duration::from_millis(pause)));
+        story.now += Duration::from_millis(pause);
+        story.fetches.handle_timeout(story.now);
+    }
 }

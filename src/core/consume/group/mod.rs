@@ -28,6 +28,9 @@ use crate::core::verdict::group::{GroupVerdict, membership};
 use crate::types::TopicPartition;
 use crate::wire::ErrorCode;
 
+/// Joins and syncs that may be refused in a row before the next waits: a member id is told, a generation is outdated.
+const REFUSALS_AT_ONCE: u32 = 3;
+
 /// Settings of a member.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupConfig {
@@ -99,7 +102,7 @@ pub(crate) struct Joined {
 #[derive(Debug)]
 enum State {
     Joining,
-    Counting { members: Vec<Member> },
+    Counting { members: Vec<Member>, keeps: bool },
     Syncing { assignments: Vec<(String, Bytes)> },
     Stable { next_heartbeat: Instant },
     Revoking { next_heartbeat: Instant, lost: bool },
@@ -134,7 +137,11 @@ pub(crate) struct Group {
     waiting: Option<RequestId>,
     next_id: u64,
     failures: u32,
+    /// Joins and syncs in a row that the group refused.
+    refusals: u32,
     not_before: Instant,
+    /// A request cannot even be made: leaving is not tried.
+    hopeless: bool,
     actions: VecDeque<Action>,
 }
 
@@ -156,7 +163,9 @@ impl Group {
             waiting: None,
             next_id: 0,
             failures: 0,
+            refusals: 0,
             not_before: now,
+            hopeless: false,
             actions: VecDeque::new(),
         };
         group.advance(now);
@@ -240,6 +249,14 @@ impl Group {
         }
     }
 
+    /// A request cannot be made or answered, now or ever: the driver tells the application, which then stops.
+    pub(crate) fn on_impossible(&mut self) {
+        self.hopeless = true;
+        if matches!(self.state, State::Leaving) {
+            self.state = State::Left;
+        }
+    }
+
     /// The coordinator does not answer, or is it no more.
     pub(crate) fn on_coordinator_lost(&mut self, now: Instant) {
         if self.coordinator == Coordinator::Known {
@@ -256,7 +273,10 @@ impl Group {
         }
         match membership(joined.error) {
             GroupVerdict::Done => self.joined(joined),
-            GroupVerdict::TakeMemberId => self.member_id = joined.member_id,
+            GroupVerdict::TakeMemberId => {
+                self.member_id = joined.member_id;
+                self.on_refused(now);
+            }
             verdict => self.settle(now, verdict, "JoinGroup", joined.error),
         }
         self.advance(now);
@@ -268,7 +288,7 @@ impl Group {
         self.generation = joined.generation;
         self.protocol = joined.protocol;
         self.leads = joined.leader == self.member_id;
-        if !self.leads || joined.skip_assignment {
+        if !self.leads {
             self.state = State::Syncing { assignments: Vec::new() };
             return;
         }
@@ -280,7 +300,9 @@ impl Group {
             }
         }
         self.group_topics = members.iter().flat_map(|member| member.topics.iter().cloned()).collect();
-        self.state = State::Counting { members };
+        // KIP-814: a static leader that comes back finds the assignment in place. It assigns nothing, but it is the one
+        // that has to see topics grow.
+        self.state = State::Counting { members, keeps: joined.skip_assignment };
     }
 
     /// The answer to [`Action::CountPartitions`]: topics that do not exist are not in it.
@@ -288,7 +310,8 @@ impl Group {
         if !self.answered(id) {
             return;
         }
-        if let State::Counting { members } = &self.state {
+        if let State::Counting { members, keeps } = &self.state {
+            let members = if *keeps { &[] } else { members.as_slice() };
             let assignments = assignor::range(members, &counts)
                 .iter()
                 .zip(members)
@@ -322,6 +345,7 @@ impl Group {
             GroupVerdict::Done => match protocol::decode_assignment(assignment) {
                 Ok(partitions) => {
                     self.failures = 0;
+                    self.refusals = 0;
                     self.epoch.0 += 1;
                     self.state = State::Stable { next_heartbeat: now + self.config.heartbeat_interval };
                     self.actions.push_back(Action::Assign { epoch: self.epoch, partitions });
@@ -382,11 +406,11 @@ impl Group {
     fn settle(&mut self, now: Instant, verdict: GroupVerdict, during: &'static str, code: ErrorCode) {
         match verdict {
             GroupVerdict::Done => {}
-            GroupVerdict::Rejoin | GroupVerdict::TakeMemberId => self.give_up_generation(false),
-            GroupVerdict::LostGeneration => self.give_up_generation(true),
+            GroupVerdict::Rejoin | GroupVerdict::TakeMemberId => self.give_up_generation(now, false),
+            GroupVerdict::LostGeneration => self.give_up_generation(now, true),
             GroupVerdict::LostMember => {
                 self.member_id.clear();
-                self.give_up_generation(true);
+                self.give_up_generation(now, true);
             }
             GroupVerdict::FindCoordinator => self.on_coordinator_lost(now),
             GroupVerdict::Retry => self.pause(now),
@@ -394,11 +418,22 @@ impl Group {
         }
     }
 
-    fn give_up_generation(&mut self, lost: bool) {
+    /// A join or a sync was refused: the next join follows at once, as long as that is not what happens every time.
+    fn on_refused(&mut self, now: Instant) {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals > REFUSALS_AT_ONCE {
+            self.pause(now);
+        }
+    }
+
+    fn give_up_generation(&mut self, now: Instant, lost: bool) {
         match self.state {
             State::Stable { next_heartbeat } => self.revoke(next_heartbeat, lost),
             State::Revoking { next_heartbeat, lost: false } if lost => self.revoke(next_heartbeat, lost),
-            State::Counting { .. } | State::Syncing { .. } => self.state = State::Joining,
+            State::Joining | State::Counting { .. } | State::Syncing { .. } => {
+                self.state = State::Joining;
+                self.on_refused(now);
+            }
             _ => {}
         }
     }
@@ -411,7 +446,7 @@ impl Group {
     /// Leaves the group. A static member stays in it until its session times out, so that its restart costs no rebalance.
     fn part(&mut self) {
         self.waiting = None;
-        let nothing_to_leave = self.member_id.is_empty() || self.config.instance_id.is_some();
+        let nothing_to_leave = self.hopeless || self.member_id.is_empty() || self.config.instance_id.is_some();
         self.state = if nothing_to_leave { State::Left } else { State::Leaving };
     }
 

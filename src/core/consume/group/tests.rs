@@ -273,3 +273,61 @@ fn hostile_subscription_bytes_of_another_member_stop_the_leader_with_its_name() 
     let Action::Fail(failure) = story.next() else { panic!() };
     assert!(failure.detail.contains("m2"));
 }
+
+/// Story: the coordinator refuses every join with a code that is answered by joining again; they went out as fast as
+/// it answered.
+#[test]
+fn joins_that_go_on_being_refused_are_made_after_pauses() {
+    for code in [ErrorCode::MEMBER_ID_REQUIRED, ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::REBALANCE_IN_PROGRESS] {
+        let mut story = Story::new();
+        story.coordinator();
+        for _ in 0..REFUSALS_AT_ONCE {
+            let (id, _) = story.join_id();
+            story.group.on_joined(story.now, id, refused(code, "m1"));
+        }
+        let (id, _) = story.join_id();
+        story.group.on_joined(story.now, id, refused(code, "m1"));
+        story.nothing();
+        assert_eq!(story.group.poll_timeout(), Some(story.now + Duration::from_millis(100)));
+        story.after(Duration::from_millis(100));
+        story.join_id();
+    }
+}
+
+/// Story: a static leader restarts, finds the assignment in place, and never sees that its topic grew.
+#[test]
+fn a_leader_that_keeps_the_assignment_still_watches_its_topics() {
+    let mut story = Story::with(Some("i1"));
+    story.coordinator();
+    let (id, _) = story.join_id();
+    let subscription = protocol::encode_subscription(&[Arc::from("orders"), Arc::from("bills")]);
+    let members = vec![("m1".to_owned(), Some("i1".to_owned()), subscription)];
+    story.group.on_joined(story.now, id, Joined { members, skip_assignment: true, ..joined(4, "m1", "m1") });
+    let Action::CountPartitions { id, topics } = story.next() else { panic!() };
+    assert_eq!(topics.len(), 2);
+    let counts = |orders| BTreeMap::from([(Arc::from("orders"), orders), (Arc::from("bills"), 1)]);
+    story.group.on_counted(story.now, id, counts(2));
+    let Action::Sync { id, assignments, .. } = story.next() else { panic!() };
+    assert!(assignments.is_empty(), "the assignment stays");
+    story.group.on_synced(story.now, id, ErrorCode::NONE, b"");
+    assert!(matches!(story.next(), Action::Assign { .. }));
+    assert_eq!(story.group.watched_topics().map(BTreeSet::len), Some(2));
+    story.group.on_counts_seen(story.now, &counts(2));
+    story.nothing();
+    story.group.on_counts_seen(story.now, &counts(3));
+    assert!(matches!(story.next(), Action::Revoke { lost: false, .. }));
+}
+
+/// Story: the coordinator cannot be looked up any more (a permission is gone), the consumer stops, and its end waits
+/// for a leave that is never sent.
+#[test]
+fn a_member_whose_requests_are_impossible_does_not_wait_for_its_leave() {
+    let (mut story, epoch) = Story::stable(None);
+    story.after(HEARTBEAT);
+    let Action::Heartbeat { .. } = story.next() else { panic!() };
+    story.group.on_impossible();
+    story.group.leave(story.now);
+    assert!(matches!(story.next(), Action::Revoke { lost: false, .. }));
+    story.group.on_revoked(story.now, epoch);
+    assert!(story.group.is_over());
+}
