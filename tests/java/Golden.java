@@ -238,7 +238,6 @@ public class Golden {
 
         await("the group's coordinator", () -> findCoordinator(null).coordinators().get(0).errorCode() == 0);
         findCoordinator("FindCoordinator");
-        group();
         ask("DescribeProducers", ApiKeys.DESCRIBE_PRODUCERS, 0, new DescribeProducersRequestData().setTopics(List.of(
             new DescribeProducersRequestData.TopicRequest().setName("none").setPartitionIndexes(List.of(0)))));
     }
@@ -269,34 +268,5 @@ public class Golden {
     static FindCoordinatorResponseData findCoordinator(String file) throws IOException {
         return new FindCoordinatorResponseData(ask(file, ApiKeys.FIND_COORDINATOR, 5,
             new FindCoordinatorRequestData().setKeyType((byte) 0).setCoordinatorKeys(List.of("g"))), (short) 5);
-    }
-
-    static JoinGroupResponseData join(String file, String member) throws IOException {
-        var protocols = new JoinGroupRequestData.JoinGroupRequestProtocolCollection();
-        protocols.add(new JoinGroupRequestData.JoinGroupRequestProtocol().setName("range").setMetadata(utf8("metadata")));
-        return new JoinGroupResponseData(ask(file, ApiKeys.JOIN_GROUP, 9, new JoinGroupRequestData().setGroupId("g")
-            .setSessionTimeoutMs(10_000).setRebalanceTimeoutMs(10_000).setMemberId(member).setProtocolType("consumer")
-            .setProtocols(protocols).setReason("golden")), (short) 9);
-    }
-
-    static void group() throws Exception {
-        // A group waits for each member that was given an id: only the last answer's, which is kept, may be one.
-        var answer = new JoinGroupResponseData[1];
-        await("the coordinator's log", () -> (answer[0] = join("JoinGroupIdRequired", "")).errorCode() == 79);
-        String member = join("JoinGroup", answer[0].memberId()).memberId();
-        facts.println("member " + member);
-        ask("SyncGroup", ApiKeys.SYNC_GROUP, 5, new SyncGroupRequestData().setGroupId("g").setGenerationId(1)
-            .setMemberId(member).setProtocolType("consumer").setProtocolName("range").setAssignments(List.of(
-                new SyncGroupRequestData.SyncGroupRequestAssignment().setMemberId(member)
-                    .setAssignment(utf8("assignment")))));
-        var committed = new OffsetCommitRequestData.OffsetCommitRequestPartition().setPartitionIndex(0)
-            .setCommittedOffset(7).setCommittedLeaderEpoch(0).setCommittedMetadata("note");
-        ask("OffsetCommit", ApiKeys.OFFSET_COMMIT, 9, new OffsetCommitRequestData().setGroupId("g")
-            .setGenerationIdOrMemberEpoch(1).setMemberId(member).setTopics(List.of(
-                new OffsetCommitRequestData.OffsetCommitRequestTopic().setName("none").setPartitions(List.of(committed)))));
-        ask("OffsetFetch", ApiKeys.OFFSET_FETCH, 9, new OffsetFetchRequestData().setGroups(List.of(
-            new OffsetFetchRequestData.OffsetFetchRequestGroup().setGroupId("g").setMemberId(null).setMemberEpoch(-1)
-                .setTopics(List.of(new OffsetFetchRequestData.OffsetFetchRequestTopics().setName("none")
-                    .setPartitionIndexes(List.of(0, 1)))))));
     }
 }
