@@ -1,6 +1,7 @@
 //! Batches and their records, with the checksum made right so that what lies behind it is reached too.
 #![no_main]
 
+#[path = "../budget.rs"]
 mod budget;
 
 use bytes::Bytes;

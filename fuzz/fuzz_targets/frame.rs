@@ -1,6 +1,7 @@
 //! A stream cut anywhere gives the same frames as in one piece, within the limit and without much memory.
 #![no_main]
 
+#[path = "../budget.rs"]
 mod budget;
 
 use indelible::wire::frame::FrameDecoder;

@@ -1,6 +1,7 @@
 //! Every response in every version, through guard and decoder. The first two bytes choose API and version.
 #![no_main]
 
+#[path = "../budget.rs"]
 mod budget;
 
 use bytes::Bytes;

@@ -12,7 +12,7 @@ use crate::error::{CallError, ConsumeError};
 use crate::types::{BrokerId, IsolationLevel, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
-use crate::wire::requests::list_offsets::{ListOffsetsPartition, ListOffsetsRequest};
+use crate::wire::requests::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse};
 use crate::wire::requests::offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
 
 /// "The first offset there is" in ListOffsets.
@@ -196,7 +196,7 @@ async fn ask(
     cluster: &Cluster,
     leader: BrokerId,
     request: &ListOffsetsRequest,
-) -> Result<crate::wire::requests::list_offsets::ListOffsetsResponse, CallError> {
+) -> Result<ListOffsetsResponse, CallError> {
     cluster.broker(leader, Lane::Control).await?.submit(request, cluster.config().request_timeout).await
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Event, Sender};
 use crate::core::retry::Backoff;
+use crate::error::{CallError, SendCause};
 use crate::io::cluster::{Cluster, Lane};
 use crate::types::{BrokerId, ProducerIdentity};
 use crate::wire::ErrorCode;
@@ -68,7 +69,7 @@ impl Sender {
         let mut left = part.window.drain();
         left.extend(part.queue.drain().into_iter().map(|batch| (batch, false)));
         for (batch, maybe) in left {
-            batch.fail(maybe, crate::error::SendCause::Refused, Some(text.clone()));
+            batch.fail(maybe, SendCause::Refused, Some(text.clone()));
         }
     }
 }
@@ -95,7 +96,7 @@ async fn ask(cluster: &Cluster, report: &mpsc::UnboundedSender<Event>, backoff: 
 }
 
 async fn init_producer_id(cluster: &Cluster) -> Result<ProducerIdentity, Trouble> {
-    let passing = |error: crate::error::CallError| Trouble { text: Arc::from(error.to_string()), refused: false };
+    let passing = |error: CallError| Trouble { text: Arc::from(error.to_string()), refused: false };
     let connection = cluster.any_broker().await.map_err(passing)?;
     let request = InitProducerIdRequest {
         transactional_id: None,

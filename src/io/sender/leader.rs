@@ -2,6 +2,7 @@
 
 use super::{Event, Sender};
 use crate::core::produce::window::{EntryId, Leadership, Next};
+use crate::error::CallError;
 use crate::io::cluster::Lane;
 use crate::io::connection::Connection;
 use crate::types::{Acks, BrokerId, TopicId};
@@ -185,12 +186,7 @@ impl Sender {
         });
     }
 
-    pub(super) fn on_connected(
-        &mut self,
-        broker: BrokerId,
-        result: Result<Connection, crate::error::CallError>,
-        now: Instant,
-    ) {
+    pub(super) fn on_connected(&mut self, broker: BrokerId, result: Result<Connection, CallError>, now: Instant) {
         let Some(leader) = self.leaders.get_mut(&broker) else { return };
         leader.connecting = false;
         match result {

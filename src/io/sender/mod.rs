@@ -12,9 +12,9 @@ pub(crate) mod shared;
 
 use crate::core::metadata::ClusterView;
 use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Sealing};
-use crate::core::produce::window::{Leadership, Next, ProbeAnswer, WindowConfig};
+use crate::core::produce::window::{Leadership, Next, ProbeAnswer, Stampable, WindowConfig};
 use crate::core::retry::Backoff;
-use crate::error::CallError;
+use crate::error::{CallError, SendCause};
 use crate::io::clock::exact_millis;
 use crate::io::connection::Connection;
 use crate::types::{BrokerId, Compression, ProducerIdentity};
@@ -274,8 +274,8 @@ impl Sender {
         self.ensure_parts(usize::MAX);
         let mut settle = |batch: ReadyBatch, maybe: bool, last: Option<Arc<str>>| {
             batches += 1;
-            left += usize::try_from(crate::core::produce::window::Stampable::count(&batch)).unwrap_or(0);
-            batch.fail(maybe, crate::error::SendCause::Closed, last);
+            left += usize::try_from(batch.count()).unwrap_or(0);
+            batch.fail(maybe, SendCause::Closed, last);
         };
         for id in 0..self.parts.len() {
             let excuse = self.excuse(id);
