@@ -284,10 +284,7 @@ impl fmt::Display for ConnectCause {
 #[non_exhaustive]
 pub enum MetadataError {
     /// The brokers answered, and none knew the topic.
-    #[error(
-        "topic {topic:?} does not exist: the brokers did not know it for {}; create it, or check its name",
-        Human(*.waited)
-    )]
+    #[error("topic {topic:?} does not exist{}; create it, or check its name", unknown_for(.waited))]
     UnknownTopic {
         /// Its name.
         topic: Arc<str>,
@@ -322,6 +319,11 @@ pub enum MetadataError {
     /// The client is shutting down.
     #[error("the client is shutting down")]
     Closed,
+}
+
+/// How long the brokers did not know a topic, where it was asked for more than once.
+fn unknown_for(waited: &Duration) -> String {
+    if waited.is_zero() { String::new() } else { format!(": the brokers did not know it for {}", Human(*waited)) }
 }
 
 /// A duration as people write it: `30 s`, `250 ms`, `1.5 s`.
