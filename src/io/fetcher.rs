@@ -19,10 +19,9 @@ use crate::core::verdict::fetch::{SessionVerdict, session};
 use crate::error::{CallError, ConsumeError};
 use crate::types::{BrokerId, TopicId, TopicPartition};
 use crate::wire::ErrorCode;
+use crate::wire::requests::LAST_VERSION_BY_NAME;
 use crate::wire::requests::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 
-/// The last version of Fetch that names topics; later ones give their ids.
-const LAST_BY_NAME: i16 = 12;
 /// No session: every request names all its partitions (KIP-227 leaves that open to clients).
 const WITHOUT_SESSION: (i32, i32) = (0, -1);
 /// How often metadata is asked for while a partition has no leader.
@@ -174,7 +173,7 @@ impl Fetcher {
         let (id, broker, lane) = (plan.id, plan.broker, self.lane);
         let request = self.request(&plan);
         let by_name = plan.partitions.iter().any(|planned| !planned.topic_id.is_some());
-        let ceiling = if by_name { LAST_BY_NAME } else { i16::MAX };
+        let ceiling = if by_name { LAST_VERSION_BY_NAME } else { i16::MAX };
         let timeout = self.context.cluster.config().request_timeout + plan.max_wait;
         self.plans.insert(id, plan);
         self.context.stats.fetches.add(1);

@@ -6,13 +6,11 @@ use crate::error::CallError;
 use crate::io::cluster::Lane;
 use crate::io::connection::Connection;
 use crate::types::{Acks, BrokerId, TopicId};
+use crate::wire::requests::LAST_VERSION_BY_NAME;
 use crate::wire::requests::produce::{ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// From version 13 on topics go by id, which older brokers do not give.
-const LAST_VERSION_BY_NAME: i16 = 12;
 
 #[derive(Default)]
 pub(super) struct Leader {

@@ -162,11 +162,7 @@ impl FetchRequest {
         }
         put_len(buf, flexible, self.topics.len())?;
         for topic in &self.topics {
-            if version >= 13 {
-                buf.put_slice(&topic.id.0)
-            } else {
-                put_string(buf, flexible, &topic.name)?
-            }
+            super::put_topic(buf, version, flexible, &topic.name, topic.id)?;
             put_len(buf, flexible, topic.partitions.len())?;
             for partition in &topic.partitions {
                 partition.write(version, flexible, buf);
@@ -176,11 +172,7 @@ impl FetchRequest {
         if version >= 7 {
             put_len(buf, flexible, self.forgotten.len())?;
             for topic in &self.forgotten {
-                if version >= 13 {
-                    buf.put_slice(&topic.id.0)
-                } else {
-                    put_string(buf, flexible, &topic.name)?
-                }
+                super::put_topic(buf, version, flexible, &topic.name, topic.id)?;
                 put_len(buf, flexible, topic.partitions.len())?;
                 for partition in &topic.partitions {
                     buf.put_i32(*partition);

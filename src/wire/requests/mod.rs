@@ -23,11 +23,12 @@ pub mod sync_group;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{GroupId, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::reader::{ReadError, Reader};
+use super::writer::put_string;
 use super::{Chunks, Request, WireError, guard};
 use crate::types::{BrokerId, TopicId};
 
@@ -77,9 +78,21 @@ fn port(port: i32) -> u16 {
     u16::try_from(port).unwrap_or(0)
 }
 
-/// The topic of a Produce or Fetch response: by name up to version 12, then by id.
+/// The last version of Produce and Fetch in which topics go by name; later ones need topic ids (KIP-516).
+pub const LAST_VERSION_BY_NAME: i16 = 12;
+
+/// The topic of a Produce or Fetch request: by name, or by id in later versions.
+fn put_topic(buf: &mut BytesMut, version: i16, flexible: bool, name: &str, id: TopicId) -> Result<(), &'static str> {
+    if version > LAST_VERSION_BY_NAME {
+        buf.put_slice(&id.0);
+        return Ok(());
+    }
+    put_string(buf, flexible, name)
+}
+
+/// The topic of a Produce or Fetch response: the twin of [`put_topic`].
 fn read_topic(reader: &mut Reader<'_>, version: i16, flexible: bool) -> Result<(Arc<str>, TopicId), ReadError> {
-    if version >= 13 {
+    if version > LAST_VERSION_BY_NAME {
         return Ok((Arc::default(), reader.topic_id()?));
     }
     Ok((Arc::from(reader.string(flexible)?), TopicId::NONE))

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::types::{Acks, BrokerId, TopicId};
 use crate::wire::reader::{ReadError, Reader};
-use crate::wire::writer::{put_len, put_no_tags, put_string};
+use crate::wire::writer::{put_len, put_no_tags};
 use crate::wire::{ApiKey, Chunks, ErrorCode, Request, WireError};
 
 /// Batches for partitions that one broker leads.
@@ -132,11 +132,7 @@ impl ProduceRequest {
         put_len(buf, flexible, self.topics.len())?;
         for topic in &self.topics {
             let buf = out.buf();
-            if version >= 13 {
-                buf.put_slice(&topic.id.0)
-            } else {
-                put_string(buf, flexible, &topic.name)?
-            }
+            super::put_topic(buf, version, flexible, &topic.name, topic.id)?;
             put_len(buf, flexible, topic.partitions.len())?;
             for partition in &topic.partitions {
                 let buf = out.buf();
