@@ -14,7 +14,7 @@ const ROUND: u64 = 50_000;
 fn producer(runtime: &Runtime, cluster: &FakeCluster) -> Producer {
     runtime.block_on(async {
         let client = Client::builder(cluster.bootstrap()).build().await.unwrap();
-        let producer = client.producer().batch_size(1 << 18).build().unwrap();
+        let producer = client.producer().batch_size(1 << 18).build().await.unwrap();
         producer.send(Record::to("t").value("v")).await.unwrap().delivered().await.unwrap();
         producer
     })

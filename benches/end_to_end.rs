@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const RECORDS: u64 = 20_000;
 
 async fn produce(client: &Client, topic: &str, size: usize, compression: Compression) {
-    let producer = client.producer().batch_size(1 << 18).compression(compression).build().unwrap();
+    let producer = client.producer().batch_size(1 << 18).compression(compression).build().await.unwrap();
     let value = vec![b'x'; size];
     for i in 0..RECORDS {
         let _ = producer.send(Record::to(topic).partition((i % 6) as i32).value(&value)).await.unwrap();

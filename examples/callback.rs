@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let topic = arguments.next().unwrap_or_else(|| "orders".to_owned());
 
     let client = Client::builder([bootstrap]).build().await?;
-    let producer = client.producer().build()?;
+    let producer = client.producer().build().await?;
     let delivered = Arc::new(AtomicU64::new(0));
 
     for number in 0..1000 {

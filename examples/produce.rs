@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let topic = arguments.next().unwrap_or_else(|| "orders".to_owned());
 
     let client = Client::builder([bootstrap]).build().await?;
-    let producer = client.producer().build()?;
+    let producer = client.producer().build().await?;
 
     // `send` waits only for memory. The receipt is the promise: nothing is delivered before it says so.
     let mut receipts = Vec::new();

@@ -18,8 +18,8 @@ mod sync;
 
 pub use admin::{Admin, ConfigValue, NewTopic, PartitionDescription, TopicDescription};
 pub use client::{Client, ClientBuilder};
-pub use config::ProducerConfig;
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
+pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, StopReason, Summary};
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
@@ -27,7 +27,7 @@ pub use error::{
     AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, HandlerFailure,
     MetadataError,
 };
-pub use error::{CloseError, SendCause, SendError, Undelivered};
+pub use error::{BuildError, CloseError, SendCause, SendError, SpoolError, Undelivered};
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt};
 pub use record::{OwnedRecord, Record};

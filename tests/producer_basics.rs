@@ -14,7 +14,7 @@ async fn client(cluster: &FakeCluster) -> Client {
 async fn records_arrive_once_and_in_order_with_their_places() {
     let cluster = FakeCluster::start(3);
     cluster.create_topic("orders", 3);
-    let producer = client(&cluster).await.producer().build().unwrap();
+    let producer = client(&cluster).await.producer().build().await.unwrap();
     let mut receipts = vec![];
     for i in 0..1000 {
         let value = format!("v{i}");
@@ -39,7 +39,7 @@ async fn records_arrive_once_and_in_order_with_their_places() {
 async fn keys_headers_and_nulls_arrive_as_they_are() {
     let cluster = FakeCluster::start(1);
     cluster.create_topic("t", 1);
-    let producer = client(&cluster).await.producer().build().unwrap();
+    let producer = client(&cluster).await.producer().build().await.unwrap();
     let record = Record::to("t").key("k").header("a", Some(b"1")).header("a", None).timestamp(1_700_000_000_000);
     producer.send(record).await.unwrap().delivered().await.unwrap();
     let records = cluster.ledger().records("t", 0);
@@ -56,7 +56,7 @@ async fn every_codec_is_read_back() {
     for codec in [None, Gzip, Snappy, Lz4, Zstd] {
         let topic = codec.name();
         cluster.create_topic(topic, 1);
-        let producer = client(&cluster).await.producer().compression(codec).build().unwrap();
+        let producer = client(&cluster).await.producer().compression(codec).build().await.unwrap();
         for i in 0..200 {
             let value = format!("{{\"id\":{i},\"state\":\"paid\"}}");
             let _ = producer.send(Record::to(topic).value(&value)).await.unwrap();
@@ -70,7 +70,7 @@ async fn every_codec_is_read_back() {
 async fn without_a_key_batches_spread_over_the_partitions() {
     let cluster = FakeCluster::start(3);
     cluster.create_topic("t", 4);
-    let producer = client(&cluster).await.producer().batch_size(1000).build().unwrap();
+    let producer = client(&cluster).await.producer().batch_size(1000).build().await.unwrap();
     for i in 0..4000 {
         let value = format!("value {i} of a good length");
         let _ = producer.send(Record::to("t").value(&value)).await.unwrap();
@@ -86,7 +86,7 @@ async fn without_a_key_batches_spread_over_the_partitions() {
 async fn a_callback_is_told_the_place() {
     let cluster = FakeCluster::start(1);
     cluster.create_topic("t", 1);
-    let producer = client(&cluster).await.producer().build().unwrap();
+    let producer = client(&cluster).await.producer().build().await.unwrap();
     let (give, take) = std::sync::mpsc::channel();
     for i in 0..10 {
         let give = give.clone();
@@ -101,7 +101,7 @@ async fn a_callback_is_told_the_place() {
 async fn what_cannot_be_sent_comes_back_whole() {
     let cluster = FakeCluster::start(1);
     cluster.create_topic("t", 2);
-    let producer = client(&cluster).await.producer().property("max.block.ms", "300").build().unwrap();
+    let producer = client(&cluster).await.producer().property("max.block.ms", "300").build().await.unwrap();
     let large = vec![7; 2 << 20];
     let error = producer.send(Record::to("t").key("k").value(&large)).await.unwrap_err();
     assert!(matches!(error.cause(), SendCause::TooLarge { limit: 1_048_576, .. }), "{error}");
@@ -122,7 +122,7 @@ async fn what_cannot_be_sent_comes_back_whole() {
 async fn try_send_never_waits() {
     let cluster = FakeCluster::start(1);
     cluster.create_topic("t", 1);
-    let producer = client(&cluster).await.producer().buffer_memory(1 << 20).batch_size(1 << 18).build().unwrap();
+    let producer = client(&cluster).await.producer().buffer_memory(1 << 20).batch_size(1 << 18).build().await.unwrap();
     let error = producer.try_send(Record::to("t").value("v")).unwrap_err();
     assert!(matches!(error.cause(), SendCause::NotYetKnown(_)));
     producer.send(Record::to("t").value("v")).await.unwrap().delivered().await.unwrap();
@@ -140,7 +140,7 @@ fn needs_no_runtime_of_the_application() {
     let cluster = FakeCluster::start(1);
     cluster.create_topic("t", 1);
     let place = pollster(async {
-        let producer = client(&cluster).await.producer().build().unwrap();
+        let producer = client(&cluster).await.producer().build().await.unwrap();
         producer.send(Record::to("t").value("v")).await.unwrap().delivered().await.unwrap()
     });
     assert_eq!(place.offset(), Some(0));

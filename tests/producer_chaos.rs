@@ -99,7 +99,7 @@ fn one(random: &mut Random, mode: Mode) {
     if let Some(retries) = mode.retries {
         builder = builder.retries(retries);
     }
-    let producer = builder.build().unwrap();
+    let producer = runtime.block_on(builder.build()).unwrap();
     // The first batches of a producer are the most delicate ones: several wait, and the first is refused.
     cluster.inject(Fault::once(FaultAction::Delay(Duration::from_millis(30))).api(INIT_PRODUCER_ID));
     for partition in 0..PARTITIONS {

@@ -38,7 +38,7 @@ async fn request_lost_before_append() {
 async fn cancelled_send_in_flight() {
     let cluster = cluster(1);
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).max_request_size(1000).buffer_memory(1000).build().unwrap();
+    let producer = one_by_one(&client).max_request_size(1000).buffer_memory(1000).build().await.unwrap();
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.inject(next_produce(FaultAction::Delay(Duration::from_millis(100))));
     let a = send(&producer, 0, "a".repeat(800)).await;
@@ -67,7 +67,7 @@ async fn timed_out_but_appended() {
 
     // Given up before the request timed out: nobody knows, and the next ones go on.
     let client = client(&cluster).await;
-    let hasty = one_by_one(&client).delivery_timeout(Duration::from_millis(100)).build().unwrap();
+    let hasty = one_by_one(&client).delivery_timeout(Duration::from_millis(100)).build().await.unwrap();
     all_delivered(&[send(&hasty, 0, "b").await]).await;
     cluster.inject(next_produce(FaultAction::NoAnswerAfter));
     let error = outcome(&send(&hasty, 0, "c").await).await.unwrap_err();
@@ -88,7 +88,7 @@ async fn concurrent_sends_one_partition() {
         cluster.inject(next_produce(FaultAction::DropBeforeApply).skip(skip + 2));
     }
     let client = client(&cluster).await;
-    let producer = client.producer().batch_size(500).linger(Duration::ZERO).build().unwrap();
+    let producer = client.producer().batch_size(500).linger(Duration::ZERO).build().await.unwrap();
     let mut tasks = Vec::new();
     for task in 0..8 {
         let producer = producer.clone();
@@ -136,7 +136,7 @@ async fn first_of_five_fails() {
     for failure in [FaultAction::Error(code::NOT_ENOUGH_REPLICAS), FaultAction::DropBeforeApply] {
         let cluster = cluster(1);
         let client = client(&cluster).await;
-        let producer = one_by_one(&client).build().unwrap();
+        let producer = one_by_one(&client).build().await.unwrap();
         all_delivered(&send_some(&producer, "w", 1).await).await;
         // Behind a slow one the others pile up.
         cluster.inject(next_produce(FaultAction::Delay(Duration::from_millis(100))));
@@ -154,7 +154,7 @@ async fn first_of_five_fails() {
 async fn out_of_order_on_one_partition_leaves_others_alone() {
     let cluster = cluster(2);
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).build().unwrap();
+    let producer = one_by_one(&client).build().await.unwrap();
     for partition in [0, 1] {
         for i in 0..3 {
             offset(&send(&producer, partition, format!("{partition}-{i}")).await).await;
@@ -191,7 +191,7 @@ async fn first_batch_refused_second_in_flight() {
 async fn unreplicated_batches_lost_by_clean_election() {
     let cluster = cluster(3);
     let client = impatient(&cluster).request_timeout(Duration::from_millis(100)).build().await.unwrap();
-    let producer = one_by_one(&client).build().unwrap();
+    let producer = one_by_one(&client).build().await.unwrap();
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.hold_replication("t", 0, true);
     let receipts = send_some(&producer, "a", 3).await;
@@ -208,7 +208,7 @@ async fn unreplicated_batches_lost_by_clean_election() {
 async fn late_request_of_the_dead_process() {
     let cluster = cluster(1);
     let client = impatient(&cluster).request_timeout(Duration::from_millis(100)).build().await.unwrap();
-    let producer = one_by_one(&client).build().unwrap();
+    let producer = one_by_one(&client).build().await.unwrap();
     let late = cluster.inject(next_produce(FaultAction::Delay(Duration::from_millis(300))));
     let receipts = send_some(&producer, "a", 3).await;
     assert_eq!(all_delivered(&receipts).await, [Some(0), Some(1), Some(2)]);
@@ -224,7 +224,7 @@ async fn late_request_of_the_dead_process() {
 async fn given_up_batch_closes_its_epoch() {
     let cluster = cluster(1);
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).retries(2).build().unwrap();
+    let producer = one_by_one(&client).retries(2).build().await.unwrap();
     for partition in [0, 1] {
         offset(&send(&producer, partition, "w").await).await;
     }
@@ -255,7 +255,7 @@ async fn given_up_batch_closes_its_epoch() {
 async fn message_too_large() {
     let cluster = FakeCluster::start(1);
     cluster.create_topic_with("t", 2, TopicConfig { max_message_bytes: 1000, ..TopicConfig::default() });
-    let producer = client(&cluster).await.producer().linger(Duration::from_millis(20)).build().unwrap();
+    let producer = client(&cluster).await.producer().linger(Duration::from_millis(20)).build().await.unwrap();
     let mut receipts = Vec::new();
     for i in 0..20 {
         let value = if i == 13 { "x".repeat(2000) } else { format!("a{i}") };
@@ -298,7 +298,7 @@ async fn duplicate_or_missing_partition_in_response() {
 async fn old_timestamp_producer_id_expired() {
     let cluster = cluster(1);
     let client = impatient(&cluster).property("retry.backoff.ms", "300").build().await.unwrap();
-    let producer = one_by_one(&client).build().unwrap();
+    let producer = one_by_one(&client).build().await.unwrap();
     let old = cluster.now_ms() - 48 * 3_600_000;
     cluster.inject(next_produce(FaultAction::DropAfterApply));
     let receipt = producer.send(Record::to("t").partition(0).timestamp(old).value("a")).await.unwrap();
@@ -374,7 +374,7 @@ async fn leader_moves_mid_batch() {
         let cluster = FakeCluster::start(3);
         cluster.create_topic_with("t", 1, TopicConfig { min_insync: Some(2), ..TopicConfig::default() });
         let client = client(&cluster).await;
-        let producer = one_by_one(&client).retries(retries).build().unwrap();
+        let producer = one_by_one(&client).retries(retries).build().await.unwrap();
         all_delivered(&send_some(&producer, "w", 1).await).await;
         let leader = cluster.look(|view| view.leader("t", 0)).unwrap();
         cluster.hold_replication("t", 0, true);

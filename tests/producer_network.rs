@@ -18,8 +18,13 @@ use std::time::{Duration, Instant};
 async fn all_brokers_down_for_long() {
     let cluster = cluster(3);
     let client = client(&cluster).await;
-    let producer =
-        one_by_one(&client).max_request_size(1000).buffer_memory(2000).property("max.block.ms", "150").build().unwrap();
+    let producer = one_by_one(&client)
+        .max_request_size(1000)
+        .buffer_memory(2000)
+        .property("max.block.ms", "150")
+        .build()
+        .await
+        .unwrap();
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.kill_all();
     let (mut receipts, started) = (Vec::new(), Instant::now());
@@ -112,7 +117,7 @@ async fn acks_0_and_1_are_not_idempotent() {
     let cluster = cluster(1);
     let client = client(&cluster).await;
     for (acks, prefix) in [(Acks::None, "a"), (Acks::Leader, "b")] {
-        let producer = one_by_one(&client).acks(acks).build().unwrap();
+        let producer = one_by_one(&client).acks(acks).build().await.unwrap();
         let offsets = all_delivered(&send_some(&producer, prefix, 5).await).await;
         assert!(offsets.iter().all(|offset| offset.is_some() == (acks == Acks::Leader)), "{acks:?} {offsets:?}");
         tokio::time::timeout(PATIENCE, producer.flush()).await.unwrap();
@@ -130,7 +135,7 @@ async fn acks_0_and_1_are_not_idempotent() {
 async fn drop_of_the_last_producer_reports_what_is_left() {
     let cluster = cluster(1);
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).build().unwrap();
+    let producer = one_by_one(&client).build().await.unwrap();
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.inject(next_produce(FaultAction::NoAnswerBefore));
     let receipts = send_some(&producer, "a", 8).await;
@@ -152,7 +157,7 @@ async fn drop_of_the_last_producer_reports_what_is_left() {
 async fn close_with_brokers_down_returns_and_tells() {
     let cluster = cluster(1);
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).build().unwrap();
+    let producer = one_by_one(&client).build().await.unwrap();
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.kill(1);
     let receipts = send_some(&producer, "a", 3).await;
@@ -175,7 +180,7 @@ async fn every_receipt_resolves_when_sends_race_with_close() {
     for round in 0..60 {
         let cluster = FakeCluster::start(1);
         cluster.create_topic("t", 2);
-        let producer = client(&cluster).await.producer().batch_size(200).build().unwrap();
+        let producer = client(&cluster).await.producer().batch_size(200).build().await.unwrap();
         all_delivered(&[send(&producer, 0, "w").await]).await;
         let mut threads = Vec::new();
         for _ in 0..2 {
@@ -203,7 +208,7 @@ async fn every_receipt_resolves_when_sends_race_with_close() {
 #[tokio::test]
 async fn flush_concurrent_with_sends_ends() {
     let cluster = cluster(1);
-    let producer = client(&cluster).await.producer().linger(Duration::from_secs(5)).build().unwrap();
+    let producer = client(&cluster).await.producer().linger(Duration::from_secs(5)).build().await.unwrap();
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let (sending, stopped) = (producer.clone(), stop.clone());
     let other = thread(async move {
@@ -248,7 +253,7 @@ async fn a_delivery_timeout_names_cause_and_last_event() {
         let cluster = cluster(1);
         // Longer than the time-out, which therefore never strikes while a second attempt is under way.
         let client = impatient(&cluster).property("retry.backoff.ms", "250").build().await.unwrap();
-        let producer = one_by_one(&client).delivery_timeout(brief).build().unwrap();
+        let producer = one_by_one(&client).delivery_timeout(brief).build().await.unwrap();
         all_delivered(&[send(&producer, 0, "w").await]).await;
         cluster.inject(Fault::always(action.clone()).api(PRODUCE));
         let error = outcome(&send(&producer, 0, "a").await).await.unwrap_err();
@@ -267,7 +272,7 @@ async fn a_delivery_timeout_names_cause_and_last_event() {
 async fn without_a_leader_the_error_says_so() {
     let cluster = cluster(1);
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).delivery_timeout(Duration::from_millis(200)).build().unwrap();
+    let producer = one_by_one(&client).delivery_timeout(Duration::from_millis(200)).build().await.unwrap();
     all_delivered(&[send(&producer, 0, "w").await]).await;
     cluster.kill(1);
     eventually("the end of the connections is seen", || client.metrics().connections == 0).await;
@@ -284,7 +289,7 @@ async fn without_a_leader_the_error_says_so() {
 async fn unauthorized_is_refused_at_once_with_a_hint() {
     let cluster = cluster(1);
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).build().unwrap();
+    let producer = one_by_one(&client).build().await.unwrap();
     all_delivered(&[send(&producer, 0, "w").await]).await;
     let refusal = Fault::always(FaultAction::Error(29)).api(PRODUCE);
     let fault = cluster.inject(refusal);
@@ -347,7 +352,7 @@ async fn a_hung_leader_does_not_hold_what_has_moved() {
         .build()
         .await
         .unwrap();
-    let producer = one_by_one(&client).build().unwrap();
+    let producer = one_by_one(&client).build().await.unwrap();
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.inject(next_produce(FaultAction::NoAnswerBefore));
     let receipts = send_some(&producer, "a", 5).await;
@@ -368,7 +373,8 @@ async fn what_was_never_sent_is_never_in_doubt() {
     let client = client(&cluster).await;
     let value: Vec<u8> = (0..4u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 27) as u8).collect();
     for round in 0..4 {
-        let producer = one_by_one(&client).compression(Compression::Gzip).max_request_size(8 << 20).build().unwrap();
+        let producer =
+            one_by_one(&client).compression(Compression::Gzip).max_request_size(8 << 20).build().await.unwrap();
         all_delivered(&send_some(&producer, "w", 1).await).await;
         cluster.kill(1);
         let receipt = producer.send(Record::to("t").partition(0).value(&value)).await.unwrap();

@@ -15,7 +15,7 @@ use std::time::Duration;
 fn warm(broker: &Proxied, story: &str) -> (String, Client, Producer) {
     let topic = topic_of(&broker.cluster, story, 1, 1, &[]);
     let client = wait(Client::builder([broker.address()]).build()).unwrap();
-    let producer = client.producer().batch_size(0).linger(Duration::ZERO).build().unwrap();
+    let producer = wait(client.producer().batch_size(0).linger(Duration::ZERO).build()).unwrap();
     let first = wait(async { producer.send(Record::to(&topic).value("first")).await.unwrap().delivered().await });
     assert_eq!(first.unwrap().offset(), Some(0));
     (topic, client, producer)

@@ -39,7 +39,7 @@ fn offsets(receipts: &[Receipt]) -> Vec<i64> {
 fn warm(cluster: &RealCluster, client: &Client, story: &str, configs: &[(&str, &str)]) -> (String, Producer) {
     let topic = topic(cluster, story, 1, configs);
     cluster.move_leader(&topic, 0, 1).unwrap();
-    let producer = single(client).build().unwrap();
+    let producer = wait(single(client).build()).unwrap();
     assert_eq!(offsets(&send(&producer, &topic, 0, &["first"])), [0]);
     (topic, producer)
 }
@@ -70,7 +70,7 @@ fn identities(cluster: &RealCluster, topic: &str, partition: i32, count: usize) 
 fn first_batch_refused_second_in_flight() {
     let cluster = RealCluster::shared().unwrap();
     let topic = topic(&cluster, "first-refused", 1, &[("max.message.bytes", "2000")]);
-    let producer = single(&client(&cluster)).build().unwrap();
+    let producer = wait(single(&client(&cluster)).build()).unwrap();
     let large = "x".repeat(5000);
     let receipts = send(&producer, &topic, 0, &[&large, "a", "b", "c"]);
     let refused = wait(receipts[0].delivered()).unwrap_err();
@@ -85,7 +85,8 @@ fn first_batch_refused_second_in_flight() {
 fn message_too_large() {
     let cluster = RealCluster::shared().unwrap();
     let topic = topic(&cluster, "too-large", 1, &[("max.message.bytes", "10000")]);
-    let producer = client(&cluster).producer().batch_size(1 << 16).linger(Duration::from_secs(1)).build().unwrap();
+    let producer =
+        wait(client(&cluster).producer().batch_size(1 << 16).linger(Duration::from_secs(1)).build()).unwrap();
     let texts: Vec<String> = (0..12).map(|n| n.to_string().repeat(if n == 7 { 12_000 } else { 1_000 })).collect();
     let receipts = send(&producer, &topic, 0, &texts.iter().map(String::as_str).collect::<Vec<_>>());
     for (n, receipt) in receipts.iter().enumerate() {
@@ -105,7 +106,7 @@ fn message_too_large() {
 fn given_up_batch_closes_its_epoch() {
     let cluster = RealCluster::shared().unwrap();
     let topic = topic(&cluster, "given-up", 2, &[("max.message.bytes", "2000")]);
-    let producer = single(&client(&cluster)).build().unwrap();
+    let producer = wait(single(&client(&cluster)).build()).unwrap();
     for partition in [0, 1] {
         assert_eq!(offsets(&send(&producer, &topic, partition, &["first"])), [0]);
     }
@@ -202,7 +203,7 @@ fn not_enough_replicas_after_append() {
         3.. => Ok(()),
         fewer => Err(format!("{fewer} setbacks")),
     });
-    let fresh = single(&client).build().unwrap();
+    let fresh = wait(single(&client).build()).unwrap();
     let setbacks = client.metrics().batch_setbacks;
     let later = send(&fresh, &topic, 0, &["x", "y", "z"]);
     until("more refusals", || match client.metrics().batch_setbacks - setbacks {
@@ -224,7 +225,7 @@ fn not_enough_replicas_after_append() {
 fn leader_moves_mid_batch() {
     let cluster = RealCluster::shared().unwrap();
     let topic = topic(&cluster, "leader-moves", 2, &[]);
-    let load = Load::start(&client(&cluster).producer().build().unwrap(), &topic, 2);
+    let load = Load::start(&wait(client(&cluster).producer().build()).unwrap(), &topic, 2);
     for to in cluster.ids().chain(cluster.ids()) {
         cluster.move_leader(&topic, 0, to).unwrap();
     }
@@ -238,7 +239,7 @@ fn rolling_restart_under_load_and_controller_killed() {
     let cluster = RealCluster::shared_alone().unwrap();
     let topic = topic(&cluster, "rolling", 3, &[]);
     let client = client(&cluster);
-    let load = Load::start(&client.producer().build().unwrap(), &topic, 3);
+    let load = Load::start(&wait(client.producer().build()).unwrap(), &topic, 3);
     for id in cluster.ids() {
         cluster.stop(id).unwrap();
         cluster.start_broker(id).unwrap();

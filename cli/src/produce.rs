@@ -80,7 +80,7 @@ async fn deliver(options: &ProduceOptions, report: &mut Report) -> Result<(), Fa
     }
     let producer = properties.apply(builder, |builder, name, value| builder.property(name, value));
     let producer =
-        producer.build().map_err(|error| Failure::usage(format!("{error}; see indelible produce --help")))?;
+        producer.build().await.map_err(|error| Failure::usage(format!("{error}; see indelible produce --help")))?;
     let mut sending = Sending {
         topic: &options.topic,
         partition: options.partition,

@@ -5,12 +5,14 @@ mod consumer;
 mod names;
 mod parse;
 mod producer;
+mod spool;
 
 use std::fmt;
 
 pub use client::*;
 pub use consumer::*;
 pub use producer::*;
+pub use spool::*;
 
 pub(crate) use parse::*;
 

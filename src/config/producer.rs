@@ -1,5 +1,6 @@
 //! Settings of a producer.
 
+use super::spool::{Durability, OnDead, OnUnknown, SpoolConfig};
 use super::{ConfigError, MAX_MILLIS, Setting, Settings};
 use crate::types::{Acks, Compression};
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub struct ProducerConfig {
     /// `producer.id.expiration.ms` of the brokers, for when they may not be asked for it. Default none: they are asked,
     /// and 24 h is assumed meanwhile.
     pub producer_id_expiration: Option<Duration>,
+    /// `spool.dir` and the other `spool.*`: a directory that keeps what was accepted until it is delivered, through
+    /// crashes and outages. Default none: memory only.
+    pub spool: Option<SpoolConfig>,
 }
 
 impl Default for ProducerConfig {
@@ -59,6 +63,7 @@ impl Default for ProducerConfig {
             max_block: Duration::from_secs(60),
             max_in_flight: 5,
             producer_id_expiration: None,
+            spool: None,
         }
     }
 }
@@ -88,7 +93,20 @@ impl ProducerConfig {
         if !(1..=5).contains(&self.max_in_flight) {
             return conflict("max.in.flight.requests.per.connection takes 1 to 5: brokers remember five batches");
         }
+        if let Some(spool) = &self.spool {
+            if !self.is_idempotent() {
+                return conflict(
+                    "a spool keeps \"once\" by sequence numbers: it needs acks=all and enable.idempotence",
+                );
+            }
+            spool.validate()?;
+        }
         Ok(())
+    }
+
+    /// The spool's settings, to be changed; made if there are none yet.
+    fn spool_settings(&mut self) -> &mut SpoolConfig {
+        self.spool.get_or_insert_with(|| SpoolConfig::new(""))
     }
 }
 
@@ -160,6 +178,59 @@ impl Settings for ProducerConfig {
         Setting {
             name: "producer.id.expiration.ms",
             set: |config, raw| raw.millis(1..=MAX_MILLIS).map(|time| config.producer_id_expiration = Some(time)),
+        },
+        Setting {
+            name: "spool.dir",
+            set: |config, raw| raw.non_empty().map(|directory| config.spool_settings().directory = directory.into()),
+        },
+        Setting {
+            name: "spool.durability",
+            set: |config, raw| {
+                let words = [
+                    ("memory", Durability::Memory),
+                    ("process-crash", Durability::ProcessCrash),
+                    ("power-loss", Durability::PowerLoss),
+                ];
+                raw.one_of(&words).map(|durability| config.spool_settings().durability = durability)
+            },
+        },
+        Setting {
+            name: "spool.max.bytes",
+            set: |config, raw| raw.number("bytes", 1..=1 << 50).map(|bytes| config.spool_settings().max_bytes = bytes),
+        },
+        Setting {
+            name: "spool.segment.bytes",
+            set: |config, raw| {
+                raw.number("bytes", 1 << 16..=1 << 32).map(|bytes| config.spool_settings().segment_bytes = bytes)
+            },
+        },
+        Setting {
+            name: "spool.rescan.ms",
+            set: |config, raw| raw.millis(1..=MAX_MILLIS).map(|rescan| config.spool_settings().rescan = rescan),
+        },
+        Setting {
+            name: "spool.on.unknown",
+            set: |config, raw| {
+                let words = [("park", OnUnknown::Park), ("resend", OnUnknown::Resend)];
+                raw.one_of(&words).map(|policy| config.spool_settings().on_unknown = policy)
+            },
+        },
+        Setting {
+            name: "spool.on.dead",
+            set: |config, raw| {
+                let words = [("continue", OnDead::Continue), ("stop", OnDead::Stop)];
+                raw.one_of(&words).map(|policy| config.spool_settings().on_dead = policy)
+            },
+        },
+        Setting {
+            name: "spool.scan.max.bytes",
+            set: |config, raw| {
+                raw.number("bytes", 0..=1 << 50).map(|bytes| config.spool_settings().scan_max_bytes = bytes)
+            },
+        },
+        Setting {
+            name: "spool.adopt",
+            set: |config, raw| raw.boolean().map(|adopt| config.spool_settings().adopt = adopt),
         },
     ];
 }

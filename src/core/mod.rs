@@ -8,4 +8,5 @@ pub(crate) mod consume;
 pub(crate) mod metadata;
 pub(crate) mod produce;
 pub(crate) mod retry;
+pub(crate) mod spool;
 pub(crate) mod verdict;

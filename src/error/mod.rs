@@ -4,8 +4,10 @@ mod admin;
 mod call;
 mod consume;
 mod send;
+mod spool;
 
 pub use admin::*;
 pub use call::*;
 pub use consume::*;
 pub use send::*;
+pub use spool::*;

@@ -14,6 +14,9 @@ pub enum SendError {
     NotDelivered(Box<Undelivered>),
     /// It may be in the topic: an attempt ended without an answer. Sending it again may double it.
     MaybeDelivered(Box<Undelivered>),
+    /// The producer ended before it was delivered, and it is in the spool: the next producer that opens the spool delivers
+    /// it. Sending it again doubles it. The record's key, value and headers may be missing here: the spool has them.
+    Spooled(Box<Undelivered>),
 }
 
 /// The record and why it was given up.
@@ -68,6 +71,22 @@ pub enum SendCause {
         /// How long `send` waited; zero for `try_send`.
         waited: Duration,
     },
+    /// There was no room for it in the spool.
+    #[error(
+        "the spool was full for {}: {used} of {limit} bytes (spool.max.bytes) hold records that are not delivered; bring \
+         the brokers back, or raise it", Human(*.waited)
+    )]
+    SpoolFull {
+        /// Bytes in use.
+        used: u64,
+        /// `spool.max.bytes`.
+        limit: u64,
+        /// How long `send` waited (`max.block.ms`); zero for `try_send`.
+        waited: Duration,
+    },
+    /// The spool cannot be written or does not belong here.
+    #[error(transparent)]
+    Spool(#[from] super::SpoolError),
     /// The topic's partitions could not be learnt.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -96,7 +115,9 @@ impl SendError {
 
     fn undelivered(&self) -> &Undelivered {
         match self {
-            SendError::NotDelivered(undelivered) | SendError::MaybeDelivered(undelivered) => undelivered,
+            SendError::NotDelivered(undelivered)
+            | SendError::MaybeDelivered(undelivered)
+            | SendError::Spooled(undelivered) => undelivered,
         }
     }
 
@@ -108,7 +129,9 @@ impl SendError {
     /// The record, without a copy.
     pub fn into_record(self) -> OwnedRecord {
         match self {
-            SendError::NotDelivered(undelivered) | SendError::MaybeDelivered(undelivered) => undelivered.record,
+            SendError::NotDelivered(undelivered)
+            | SendError::MaybeDelivered(undelivered)
+            | SendError::Spooled(undelivered) => undelivered.record,
         }
     }
 
@@ -147,6 +170,7 @@ impl fmt::Display for SendError {
         let certainty = match self {
             SendError::NotDelivered(_) => "not delivered",
             SendError::MaybeDelivered(_) => "perhaps delivered",
+            SendError::Spooled(_) => "kept in the spool",
         };
         write!(f, "record for {}", record.topic)?;
         if let Some(partition) = record.partition {

@@ -14,5 +14,6 @@ pub(crate) mod membership;
 pub(crate) mod offsets;
 pub(crate) mod random;
 pub(crate) mod sender;
+pub(crate) mod spool;
 
 pub(crate) mod thread;

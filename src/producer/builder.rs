@@ -2,11 +2,13 @@
 
 use super::Producer;
 use crate::client::Client;
-use crate::config::{ConfigError, ProducerConfig, Settings};
+use crate::config::{ConfigError, Durability, ProducerConfig, Settings, SpoolConfig};
 use crate::core::produce::partitioner::{DefaultPartitioner, Partitioner};
+use crate::error::BuildError;
 use crate::io::sender;
 use crate::io::sender::shared::Shared;
 use crate::types::{Acks, Compression};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,19 +102,54 @@ impl ProducerBuilder {
         self
     }
 
+    /// `spool.dir`: a directory that keeps what was accepted until it is delivered, through crashes and outages
+    /// (*write-ahead*). Default none: memory only. See [`SpoolConfig`].
+    pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
+        match &mut self.config.spool {
+            Some(spool) => spool.directory = directory.into(),
+            none => *none = Some(SpoolConfig::new(directory)),
+        }
+        self
+    }
+
+    /// A directory for what cannot be delivered in time (*overflow*): memory first; to disk go records whose retries are
+    /// used up, those that memory has no room for, and what is left when the producer is closed. The weaker promise:
+    /// what is in memory dies with the process.
+    pub fn spill(self, directory: impl Into<PathBuf>) -> Self {
+        self.spool(directory).durability(Durability::Memory)
+    }
+
+    /// `spool.durability`: what a record in the spool survives. Default [`Durability::PowerLoss`]. Name the directory
+    /// too.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.config.spool.get_or_insert_with(|| SpoolConfig::new("")).durability = durability;
+        self
+    }
+
+    /// All settings of the spool at once.
+    pub fn spool_config(mut self, config: SpoolConfig) -> Self {
+        self.config.spool = Some(config);
+        self
+    }
+
     /// Who chooses partitions. Default [`DefaultPartitioner`], compatible with the Java client.
     pub fn partitioner(mut self, partitioner: impl Partitioner + 'static) -> Self {
         self.partitioner = Box::new(partitioner);
         self
     }
 
-    /// Starts the producer. Nothing is asked of the brokers before the first record.
+    /// Starts the producer. No broker is waited for. A spool is read first, which takes about a second for each GiB in
+    /// it; what it holds is sent as soon as brokers answer.
     ///
     /// # Errors
-    /// [`ConfigError`] for the first setting that does not fit.
-    pub fn build(self) -> Result<Producer, ConfigError> {
+    /// [`BuildError::Config`] for the first setting that does not fit; [`BuildError::Spool`] when the spool cannot be
+    /// used.
+    ///
+    /// # Cancel safety
+    /// Dropping the future starts nothing.
+    pub async fn build(self) -> Result<Producer, BuildError> {
         if let Some(error) = self.refused {
-            return Err(error);
+            return Err(error.into());
         }
         self.config.validate()?;
         let cluster = self.client.cluster().clone();

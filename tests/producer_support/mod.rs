@@ -47,7 +47,7 @@ pub fn one_by_one(client: &Client) -> ProducerBuilder {
 
 /// A producer of single records, on a client of its own.
 pub async fn single(cluster: &FakeCluster) -> Producer {
-    one_by_one(&client(cluster).await).build().unwrap()
+    one_by_one(&client(cluster).await).build().await.unwrap()
 }
 
 pub async fn send(producer: &Producer, partition: i32, value: impl Into<String>) -> Receipt {

@@ -80,7 +80,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), Failure> {
 
 /// Sends all orders and waits for what became of each.
 async fn produce(client: &Client, records: u32, told: &Told) -> Result<Vec<Result<Place, SendError>>, Failure> {
-    let producer = client.producer().build().map_err(Failure::usage)?;
+    let producer = client.producer().build().await.map_err(Failure::usage)?;
     let mut receipts = Vec::with_capacity(records as usize);
     let mut results = Vec::with_capacity(records as usize);
     let slice = records.div_ceil(SLICES);

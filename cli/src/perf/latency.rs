@@ -12,7 +12,7 @@ use crate::time::Stopwatch;
 
 pub(super) async fn run(options: &PerfOptions, client: &Client, properties: &Rest) -> Result<(), Failure> {
     let pool = Pool::new(options.size as usize);
-    let producer = producer(options, client, properties, 0)?;
+    let producer = producer(options, client, properties, 0).await?;
     let mut warm = Tally::default();
     for i in 0..options.warmup {
         one(options, &producer, &pool, i, &mut warm).await;

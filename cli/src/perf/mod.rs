@@ -33,7 +33,12 @@ pub(crate) async fn run(options: PerfOptions) -> Result<(), Failure> {
 }
 
 /// The producer that is measured.
-fn producer(options: &PerfOptions, client: &Client, properties: &Rest, linger_ms: u64) -> Result<Producer, Failure> {
+async fn producer(
+    options: &PerfOptions,
+    client: &Client,
+    properties: &Rest,
+    linger_ms: u64,
+) -> Result<Producer, Failure> {
     let batch = options.batch_bytes as usize;
     let builder = client
         .producer()
@@ -43,7 +48,7 @@ fn producer(options: &PerfOptions, client: &Client, properties: &Rest, linger_ms
         .max_request_size((batch.max(options.size as usize) + REQUEST_OVERHEAD).max(1 << 20))
         .compression(options.compression.into());
     let builder = properties.apply(builder, |builder, name, value| builder.property(name, value));
-    builder.build().map_err(|error| Failure::usage(format!("{error}; see indelible perf --help")))
+    builder.build().await.map_err(|error| Failure::usage(format!("{error}; see indelible perf --help")))
 }
 
 /// What was seen of the results.

@@ -16,7 +16,7 @@ const SETTLE_EVERY: usize = 4096;
 
 pub(super) async fn run(options: &PerfOptions, client: &Client, properties: &Rest) -> Result<(), Failure> {
     let pool = Pool::new(options.size as usize);
-    let producer = producer(options, client, properties, options.linger_ms)?;
+    let producer = producer(options, client, properties, options.linger_ms).await?;
     let mut pending = VecDeque::with_capacity(SETTLE_EVERY);
     let mut warm = Tally::default();
     send(options, &producer, &pool, 0..options.warmup, &mut pending, &mut warm).await;
