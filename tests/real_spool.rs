@@ -16,7 +16,7 @@ use proto_tests::raw::RawClient;
 use proto_tests::real::{RealCluster, RealConfig};
 use real_support::proxy::Proxied;
 use real_support::spools::{
-    Scratch, config, copy, crash_image, in_time, offsets, open, single, spool, stays, until_spooled,
+    Left, Scratch, config, copy, crash_image, in_time, left, offsets, open, spool, stays, until_left, until_spooled,
 };
 use real_support::{client, expect, records, topic, topic_of, until, until_on_disk, values, wait};
 
@@ -276,11 +276,9 @@ fn log_trimmed_past_resume_offset() {
     let client = reach(&broker);
     let producer = open(&client, &image.spool());
     let next = spool(&producer, &topic, &["next"]);
-    until("a question to the broker", || match client.metrics().probes {
-        0 => Err("none".into()),
-        _ => Ok(()),
-    });
+    until_left(&image.spool(), Left { ready: 1, parked: 5, unknown: 5, dead: 0 });
     stays(LONG_ENOUGH, || raw.fetch(&topic, 0, 6).unwrap());
+    assert!(client.metrics().probes > 0);
     assert!(wait(producer.close(Duration::ZERO)).is_err());
     let left = wait(next[0].delivered()).unwrap_err();
     assert!(matches!(left, SendError::Spooled(_)), "{left}");
@@ -307,6 +305,7 @@ fn topic_recreated_between_runs() {
 
     let client = client(&cluster);
     let producer = open(&client, &image.spool());
+    until("five parked", || expect(left(&image.spool()).parked, 5));
     stays(LONG_ENOUGH, || values(&cluster, &topic, 0, 0));
     assert!(wait(producer.close(Duration::ZERO)).is_err(), "they are not delivered");
     drop(producer);
@@ -457,6 +456,7 @@ fn message_too_large() {
     }
     in_time("the end", producer.close(Duration::from_secs(60))).unwrap();
     drop(producer);
+    assert_eq!(left(&scratch.spool()), Left { dead: 1, ..Left::default() });
     let producer = open(&client, &scratch.spool());
     offsets(&spool(&producer, &topic, &["next"]));
     let mut expected: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -492,6 +492,7 @@ fn overflow_outlives_the_delivery_timeout() {
     let receipts = FIVE.map(send);
     until_spooled(&receipts);
     assert!(receipts.iter().all(|receipt| receipt.is_delivered().is_none()));
+    assert_eq!(left(&scratch.spool()).parked + left(&scratch.spool()).ready, 5);
     cluster.start_all().unwrap();
     offsets(&receipts);
     offsets(&[send("next")]);

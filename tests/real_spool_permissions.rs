@@ -15,7 +15,9 @@ use indelible::{Client, Record, SendError};
 use proto_tests::raw::RawClient;
 use proto_tests::real::RealConfig;
 use real_support::proxy::Proxied;
-use real_support::spools::{Scratch, crash_image, in_time, offsets, open, spool, stays, until_spooled};
+use real_support::spools::{
+    Left, Scratch, crash_image, in_time, offsets, open, spool, stays, until_left, until_spooled,
+};
 use real_support::{batches_on_disk, expect, until, until_on_disk, wait};
 
 const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -100,7 +102,8 @@ fn no_read_permission() {
     let client = wait(Client::builder([broker.address()]).build()).unwrap();
     let producer = open(&client, &image.spool());
     let next = spool(&producer, "parked", &["next"]);
-    stays(Duration::from_secs(4), || batches_on_disk(&broker.cluster, 1, "parked", 0).len());
+    until_left(&image.spool(), Left { ready: 1, parked: 5, unknown: 5, dead: 0 });
+    stays(Duration::from_secs(2), || batches_on_disk(&broker.cluster, 1, "parked", 0).len());
     assert_eq!(batches_on_disk(&broker.cluster, 1, "parked", 0).len(), stored);
     assert!(wait(producer.close(Duration::ZERO)).is_err());
     let left = wait(next[0].delivered()).unwrap_err();

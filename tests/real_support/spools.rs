@@ -155,3 +155,34 @@ pub fn seed() -> u64 {
     let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
     std::env::var("INDELIBLE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(now)
 }
+
+/// How many records of a spool stand how.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub struct Left {
+    pub ready: u64,
+    pub parked: u64,
+    /// Those of the parked ones of which nobody can tell.
+    pub unknown: u64,
+    pub dead: u64,
+}
+
+/// What is in a spool, also while a producer has it.
+pub fn left(spool: &Path) -> Left {
+    let mut left = Left::default();
+    for batch in indelible::spool::inspect(spool).unwrap().batches {
+        match batch.status {
+            status if status.is_dead() => left.dead += batch.records,
+            status if status.name() == "parked" => {
+                left.parked += batch.records;
+                left.unknown += if status.is_unknown() { batch.records } else { 0 };
+            }
+            _ => left.ready += batch.records,
+        }
+    }
+    left
+}
+
+/// Waits until the spool holds just this.
+pub fn until_left(spool: &Path, expected: Left) {
+    super::until("what is left in the spool", || super::expect(left(spool), expected).map(drop));
+}
