@@ -11,6 +11,8 @@
 //! its stamp before the first byte goes to a broker, so whoever opens the spool next knows exactly what may be in the
 //! topic, under which producer id, epoch and sequence.
 
+pub(crate) mod plan;
+
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};
 use crate::wire::batch::SealedBatch;
 use std::collections::{BTreeMap, HashMap};
