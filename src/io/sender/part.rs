@@ -16,6 +16,8 @@ pub(super) struct Part {
     pub(super) runnable: bool,
     /// A probe is under way.
     pub(super) probing: bool,
+    /// A scan is under way.
+    pub(super) scanning: bool,
     /// The producer id it was given last.
     pub(super) used_id: Option<i64>,
     /// Its entry among the sender's timers.
@@ -31,6 +33,7 @@ impl Part {
             topic_id: TopicId::NONE,
             runnable: false,
             probing: false,
+            scanning: false,
             used_id: None,
             timer: None,
         };
