@@ -20,6 +20,7 @@ impl Sender {
             Event::Answer { broker, batches, result } => self.on_answer(broker, batches, result, now),
             Event::Connected { broker, result } => self.on_connected(broker, result, now),
             Event::Probed { part, leader, answer } => self.on_probed(part, leader, answer, now),
+            Event::Scanned { part, leader, answer } => self.on_scanned(part, leader, answer, now),
             Event::Identity(result) => self.on_identity(result),
             Event::Durable(durable) => self.on_durable(durable),
             Event::Loaded { part, batch, result, permit } => self.on_loaded(part, batch, result, permit),
@@ -183,6 +184,15 @@ impl Sender {
                         );
                     }
                 }
+                Settled::Beyond { identity, found, expected } => {
+                    if let Some(part) = self.parts.get(id) {
+                        tracing::warn!(
+                            partition = %part.queue.partition, %identity, found, expected,
+                            "the leader has more of this producer than its spool: was the spool restored from a backup, or \
+                             does a copy of it run?"
+                        );
+                    }
+                }
             }
         }
     }
@@ -199,7 +209,7 @@ impl Sender {
             Reason::RetriesUsedUp => SendCause::RetriesUsedUp(self.shared.config.retries),
             Reason::Refused => SendCause::Refused,
             Reason::RecordRefused => SendCause::RecordRefused,
-            Reason::Fenced => SendCause::Fenced,
+            Reason::Fenced | Reason::Outdated => SendCause::Fenced,
             Reason::CannotTell => SendCause::CannotTell,
         }
     }

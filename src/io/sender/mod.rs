@@ -9,11 +9,12 @@ mod keeper;
 mod leader;
 mod part;
 mod probe;
+mod scan;
 pub(crate) mod shared;
 
 use crate::core::metadata::ClusterView;
 use crate::core::produce::accumulator::{PartitionQueue, Permit, ReadyBatch, Sealing, Take};
-use crate::core::produce::window::{Leadership, Next, ProbeAnswer, Stampable, Window, WindowConfig};
+use crate::core::produce::window::{Leadership, Next, ProbeAnswer, ScanAnswer, Stampable, Window, WindowConfig};
 use crate::core::retry::Backoff;
 use crate::core::spool::BatchId;
 use crate::error::{CallError, SendCause, SpoolError};
@@ -42,6 +43,8 @@ enum Event {
     Connected { broker: BrokerId, result: Result<Connection, CallError> },
     /// What a leader has of this producer in a partition; none for a passing failure.
     Probed { part: usize, leader: Leadership, answer: Option<ProbeAnswer> },
+    /// What is in the log of this producer; none for a passing failure.
+    Scanned { part: usize, leader: Leadership, answer: Option<ScanAnswer> },
     /// A producer id, or why there is none yet.
     Identity(Result<ProducerIdentity, identity::Trouble>),
     /// `producer.id.expiration.ms` of the brokers.
@@ -84,6 +87,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         max_in_flight: if config.is_idempotent() { config.max_in_flight } else { 1 },
         retries: config.retries,
         producer_id_expiration: config.producer_id_expiration.unwrap_or(DEFAULT_EXPIRATION),
+        durable: false,
     };
     let sender = Sender {
         view: shared.cluster.watch(),
@@ -325,6 +329,9 @@ impl Sender {
                 }
                 Next::Wait(at) => self.arm(id, at),
                 Next::Probe => self.probe(id, leadership),
+                Next::Scan(entry) => self.scan(id, entry, leadership),
+                // Only a window with a spool asks for it.
+                Next::Save(_) => {}
                 Next::Idle | Next::Send(_) => {}
             }
             return next;

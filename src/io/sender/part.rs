@@ -17,6 +17,8 @@ pub(super) struct Part {
     pub(super) runnable: bool,
     /// A probe is under way.
     pub(super) probing: bool,
+    /// A scan is under way.
+    pub(super) scanning: bool,
     /// The producer id it was given last.
     pub(super) used_id: Option<i64>,
     /// Its entry among the sender's timers.
@@ -51,6 +53,7 @@ impl Part {
             topic_id: TopicId::NONE,
             runnable: false,
             probing: false,
+            scanning: false,
             timer: None,
             partitions: 0,
             noted,
