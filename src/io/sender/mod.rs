@@ -87,7 +87,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         max_in_flight: if config.is_idempotent() { config.max_in_flight } else { 1 },
         retries: config.retries,
         producer_id_expiration: config.producer_id_expiration.unwrap_or(DEFAULT_EXPIRATION),
-        durable: false,
+        durable: config.spool.is_some(),
     };
     let sender = Sender {
         view: shared.cluster.watch(),

@@ -19,6 +19,7 @@
 //! - A batch is *in doubt* once an attempt of it ended without a definite refusal. Only then can "out of order" mean that
 //!   it is stored already, and only then does giving it up mean "unknown" instead of "failed".
 
+mod access;
 mod answers;
 mod restore;
 mod scan;
