@@ -31,7 +31,8 @@ pub(crate) fn plan(
     current: Option<ProducerIdentity>,
     stamps_in_doubt: bool,
 ) -> Plan {
-    let newness = |identity: &ProducerIdentity| (current.is_some_and(|current| current.id == identity.id), identity.epoch);
+    let newness =
+        |identity: &ProducerIdentity| (current.is_some_and(|current| current.id == identity.id), identity.epoch);
     let stamps = batches.iter().filter_map(|batch| batch.stamp);
     let stamped = stamps.map(|stamp| stamp.identity).max_by_key(newness);
     let last = acknowledged.map(|acknowledged| acknowledged.identity);

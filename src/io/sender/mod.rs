@@ -5,7 +5,7 @@
 mod answer;
 mod budget;
 mod identity;
-mod keeper;
+pub(crate) mod keeper;
 mod leader;
 mod part;
 mod probe;
@@ -16,7 +16,7 @@ use crate::core::metadata::ClusterView;
 use crate::core::produce::accumulator::{PartitionQueue, Permit, ReadyBatch, Sealing, Take};
 use crate::core::produce::window::{Leadership, Next, ProbeAnswer, ScanAnswer, Stampable, Window, WindowConfig};
 use crate::core::retry::Backoff;
-use crate::core::spool::BatchId;
+use crate::core::spool::{BatchId, Recovered};
 use crate::error::{CallError, SendCause, SpoolError};
 use crate::io::clock::exact_millis;
 use crate::io::connection::Connection;
@@ -78,7 +78,7 @@ struct Sender {
 }
 
 /// Runs until the producer is dropped or closed. What is left then is given up.
-pub(crate) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>, recovered: Option<Recovered>) {
     let (report, events) = mpsc::unbounded_channel();
     let config = &shared.config;
     let window = WindowConfig {
@@ -89,6 +89,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         producer_id_expiration: config.producer_id_expiration.unwrap_or(DEFAULT_EXPIRATION),
         durable: config.spool.is_some(),
     };
+    let spool = shared.spool.clone().zip(config.spool.clone()).zip(recovered);
+    let keeper = spool.map(|((spool, config), recovered)| Keeper::new(spool, config, recovered, Instant::now()));
     let sender = Sender {
         view: shared.cluster.watch(),
         backoff: shared.cluster.retry_backoff(),
@@ -99,7 +101,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         leaders: HashMap::new(),
         timers: BTreeSet::new(),
         window,
-        identity: None,
+        identity: keeper.as_ref().and_then(Keeper::identity),
+        keeper,
         identity_asked: false,
         identity_trouble: None,
         nameless: Vec::new(),
@@ -162,7 +165,7 @@ impl Sender {
         let view = self.view.borrow().clone();
         for queue in self.shared.queues_from(self.parts.len()) {
             let (window, noted) = match &mut self.keeper {
-                Some(keeper) => keeper.window(&queue, self.window.clone(), &self.shared),
+                Some(keeper) => keeper.window(&queue, self.window.clone(), &self.shared, Instant::now()),
                 None => (Window::new(self.window.clone()), None),
             };
             self.parts.push(Part::new(queue, window, noted, &view, Instant::now()));
@@ -223,7 +226,7 @@ impl Sender {
     /// stays where records can still join the last batch.
     fn pull(&mut self, id: usize, now: Instant) {
         if self.shared.uses_cuts() {
-            return self.want_cut(now);
+            return self.want_cut(id, now);
         }
         if self.is_behind_undivided(id) {
             return;
@@ -253,6 +256,8 @@ impl Sender {
                     self.arm(id, at);
                     break;
                 }
+                // A record with a position has come meanwhile.
+                Take::Cut => return self.want_cut(id, now),
                 Take::Nothing => break,
             }
         }
@@ -260,10 +265,12 @@ impl Sender {
     }
 
     /// Takes all that is sealed or open, without waiting for linger.
-    fn take_all(&mut self, id: usize, now: Instant) {
+    fn take_all(&mut self, id: usize) {
         let Some(queue) = self.parts.get(id).map(|part| part.queue.clone()) else { return };
-        let _ = now;
-        for batch in queue.drain() {
+        if let (Some(sealing), _) = queue.seal() {
+            queue.finish(sealing);
+        }
+        while let Some(batch) = queue.take_sealed() {
             self.accept(id, batch);
         }
     }
@@ -331,7 +338,6 @@ impl Sender {
                 Next::Probe => self.probe(id, leadership),
                 Next::Scan(entry) => self.scan(id, entry, leadership),
                 // Only a window with a spool asks for it.
-                Next::Save(_) => {}
                 Next::Idle | Next::Send(_) => {}
             }
             return next;

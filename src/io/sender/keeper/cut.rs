@@ -1,11 +1,11 @@
 //! Cuts: with positions, what is on disk has to be a prefix of every source, so the batches of all partitions are sealed
 //! together and written as one group with the positions they reach.
 
-use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Take};
+use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch};
 use crate::core::spool::Op;
 use crate::io::sender::Sender;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A cut whose batches are still being compressed.
 pub(super) struct CutInProgress {
@@ -16,12 +16,12 @@ pub(super) struct CutInProgress {
 }
 
 impl Sender {
-    /// Batches are taken by cuts only, and there is something to take.
-    pub(in crate::io::sender) fn want_cut(&mut self, now: Instant) {
+    /// Batches are taken by cuts only: the next one comes when something of part `id` is due.
+    pub(in crate::io::sender) fn want_cut(&mut self, id: usize, now: Instant) {
         let linger = self.shared.config.linger;
-        if let Some(keeper) = &mut self.keeper {
-            let at = if self.shared.is_flushing() { now } else { now + linger };
-            keeper.cut_at = Some(keeper.cut_at.map_or(at, |earlier| earlier.min(at)));
+        let due = self.parts.get(id).and_then(|part| part.queue.due_at(now, linger));
+        if let (Some(keeper), Some(due)) = (&mut self.keeper, due) {
+            keeper.cut_at = Some(keeper.cut_at.map_or(due, |earlier| earlier.min(due)));
         }
     }
 
@@ -33,15 +33,14 @@ impl Sender {
             let cut = self.shared.cut();
             keeper.cut = Some(CutInProgress { left: cut.queues, batches: Vec::new(), positions: cut.positions });
         }
-        self.continue_cut(now);
+        self.continue_cut();
     }
 
-    fn continue_cut(&mut self, now: Instant) {
+    fn continue_cut(&mut self) {
         let Some(mut cut) = self.keeper.as_mut().and_then(|keeper| keeper.cut.take()) else { return };
         for (queue, left) in &mut cut.left {
             while *left > 0 {
-                // Sealed ones stand in front, so the open one is never sealed here.
-                let Take::Batch(batch) = queue.take(now, Duration::MAX) else { break };
+                let Some(batch) = queue.take_sealed() else { break };
                 cut.batches.push((queue.id, batch));
                 *left -= 1;
             }

@@ -1,6 +1,6 @@
 //! The end: what was not delivered is in the spool, and the next producer that opens it goes on.
 
-use crate::core::produce::accumulator::ReadyBatch;
+use crate::core::produce::accumulator::{ReadyBatch, Stored};
 use crate::error::SendCause;
 use crate::io::sender::Sender;
 use std::time::Instant;
@@ -11,15 +11,13 @@ impl Sender {
     pub(in crate::io::sender) async fn leave_to_spool(&mut self) -> usize {
         let now = Instant::now();
         self.ensure_parts(usize::MAX);
-        // With positions only a cut may be written, and this is the last one.
-        if self.shared.uses_cuts() {
-            self.want_cut(now);
-            self.cut_if_due(now + self.shared.config.linger);
+        while !self.take_last(now) {
+            // Some are being compressed.
+            self.shared.signalled().await;
         }
         let mut left: Vec<(usize, ReadyBatch, bool)> = Vec::new();
         for id in 0..self.parts.len() {
-            self.take_all(id, now);
-            self.spill(id, now);
+            self.spill(id);
         }
         self.flush_to_spool();
         for id in 0..self.parts.len() {
@@ -33,18 +31,31 @@ impl Sender {
         let (mut kept, mut lost) = (0, 0);
         for (id, batch, maybe) in left {
             let last = self.excuse(id);
-            if batch.cell().is_spooled() {
+            if batch.stored.as_ref().is_some_and(Stored::is_durable) {
                 kept += 1;
                 batch.keep(SendCause::Closed, last);
             } else {
                 lost += 1;
                 // It was given to the disk, so it may turn up.
-                batch.fail(maybe || batch.stored.is_some(), SendCause::Closed, last);
+                let written = batch.stored.is_some();
+                batch.fail(maybe || written, SendCause::Closed, last);
             }
         }
         if kept > 0 {
             tracing::info!(batches = kept, "the producer ended; what was not delivered is in the spool");
         }
         lost
+    }
+
+    /// Takes what is left in the queues. False when that was not all.
+    fn take_last(&mut self, now: Instant) -> bool {
+        if self.shared.uses_cuts() {
+            // With positions only a cut may be written. This is the last one: no record is accepted any more.
+            (0..self.parts.len()).for_each(|id| self.want_cut(id, now));
+            self.cut_if_due(now + self.shared.config.linger);
+        } else {
+            (0..self.parts.len()).for_each(|id| self.take_all(id));
+        }
+        self.parts.iter().all(|part| part.queue.is_empty())
     }
 }

@@ -1,15 +1,14 @@
 //! Which batches have their bytes in memory: those whose turn it is. The others have them on disk.
 
 use super::Keeper;
-use crate::core::produce::accumulator::{Permit, ReadyBatch};
-use crate::core::produce::window::Stampable;
+use crate::core::produce::accumulator::{Permit, ReadyBatch, Stored};
 use crate::core::spool::BatchId;
 use crate::error::SpoolError;
 use crate::io::sender::{Event, Sender};
 use crate::wire::batch::SealedBatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long `send` may wait for memory before batches that are safe on disk give theirs up: deliveries usually free some
 /// sooner, and reading back costs more.
@@ -47,17 +46,16 @@ impl Keeper {
 impl Sender {
     /// Whether the next batch of part `id` is in memory. If not, it is being read back, and the part gets its turn then.
     pub(in crate::io::sender) fn is_loaded(&mut self, id: usize) -> bool {
-        let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return true };
+        let Some(part) = self.parts.get(id).filter(|_| self.keeper.is_some()) else { return true };
         if part.window.peek().is_none_or(ReadyBatch::is_loaded) {
             self.load_ahead(id);
             return true;
         }
-        if part.loading == 0 && !self.load_ahead(id) {
-            if let Some(keeper) = &mut self.keeper {
-                keeper.hungry.push_back(id);
-            }
+        if !self.load_ahead(id)
+            && let Some(keeper) = &mut self.keeper
+        {
+            keeper.hungry.push_back(id);
         }
-        let _ = keeper;
         false
     }
 
@@ -114,13 +112,13 @@ impl Sender {
     }
 
     /// `send` waits for memory: what is on disk gives its own up, and what is not goes there.
-    pub(super) fn make_room(&mut self, now: Instant) {
+    pub(super) fn make_room(&mut self) {
         let Some(keeper) = &mut self.keeper else { return };
         keeper.urged = None;
         let write_ahead = keeper.is_write_ahead();
         for id in 0..self.parts.len() {
             if !write_ahead {
-                self.spill(id, now);
+                self.spill(id);
             }
             let Some(part) = self.parts.get_mut(id) else { continue };
             for batch in part.window.idle_mut() {
@@ -143,7 +141,7 @@ fn find<'a>(mut batches: impl Iterator<Item = &'a mut ReadyBatch>, name: BatchId
 }
 
 fn unload(batch: &mut ReadyBatch) {
-    if batch.stored.is_some() && batch.cell().is_spooled() {
+    if batch.stored.as_ref().is_some_and(Stored::is_durable) {
         batch.unload();
     }
 }

@@ -11,18 +11,21 @@ mod outcome;
 mod restore;
 mod scatter;
 
+pub(crate) use restore::open;
+
 use super::{Event, Sender};
 use crate::config::{Durability, SpoolConfig};
 use crate::core::produce::accumulator::{Permit, ReadyBatch, Stored};
 use crate::core::produce::batch::BatchCell;
 use crate::core::produce::window::EntryId;
-use crate::core::spool::{Acknowledged, BatchId, Group, NewBatch, Op, Order, Stamp, StoredBatch, Target};
+use crate::core::spool::{Acknowledged, BatchId, Group, NewBatch, Op, Order, Outcome, Stamp, StoredBatch, Target};
+use crate::error::SendCause;
 use crate::io::spool::Spool;
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};
 use cut::CutInProgress;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often the sender looks for partitions that make no progress.
@@ -32,9 +35,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Durable {
     /// Its batches by part, with their cells and the space that was set aside for them.
-    batches: Vec<(usize, BatchId, Arc<BatchCell>, Option<Box<dyn Permit>>)>,
+    batches: Vec<Written>,
     /// Its stamps by part.
     stamps: Vec<(usize, EntryId)>,
+}
+
+/// A batch that was given to the spool.
+struct Written {
+    part: usize,
+    id: BatchId,
+    cell: Arc<BatchCell>,
+    durable: Arc<AtomicBool>,
+    /// Set aside until it is written.
+    _space: Option<Box<dyn Permit>>,
 }
 
 /// The spool as the sender keeps it.
@@ -81,7 +94,10 @@ impl Keeper {
 
     /// When [`Sender::keep`] has to be called again at the latest.
     pub(super) fn next_timer(&self) -> Instant {
-        [self.cut_at, self.urged.map(|since| since + load::PATIENCE)].into_iter().flatten().fold(self.look_at, Instant::min)
+        [self.cut_at, self.urged.map(|since| since + load::PATIENCE)]
+            .into_iter()
+            .flatten()
+            .fold(self.look_at, Instant::min)
     }
 
     fn next_batch(&mut self) -> BatchId {
@@ -103,10 +119,19 @@ impl Keeper {
         }
     }
 
+    /// Has a batch written that is dead already.
+    fn write_dead(&mut self, batch: &mut ReadyBatch, cause: &SendCause) {
+        self.write(usize::MAX, Target::Partition(batch.cell().partition().clone()), TopicId::NONE, batch);
+        if let Some(stored) = &batch.stored {
+            let outcome = Outcome::Dead { unknown: false, reason: Arc::from(cause.to_string()) };
+            self.outgoing.ops.push(Op::Outcome { batch: stored.id, outcome });
+        }
+    }
+
     /// Has a batch written under a new name.
     fn write(&mut self, part: usize, target: Target, topic_id: TopicId, batch: &mut ReadyBatch) {
         let Some(sealed) = batch.sealed().cloned() else { return };
-        let order = match batch.order() {
+        let order = match batch.split_of.map(|split| split.order).or(batch.order) {
             Some(order) => order,
             None => self.next_order(),
         };
@@ -116,11 +141,13 @@ impl Keeper {
             order,
             target,
             topic_id,
-            accepted_at: batch.accepted_at(),
+            accepted_at: batch.accepted_at,
             sealed,
         }));
-        batch.stored = Some(Stored { id, order, topic_id, stamp: None });
-        self.waiting.batches.push((part, id, batch.cell().clone(), batch.take_space()));
+        let durable = Arc::<AtomicBool>::default();
+        batch.stored = Some(Stored { id, order, topic_id, stamp: None, durable: durable.clone() });
+        let (cell, space) = (batch.cell().clone(), batch.take_space());
+        self.waiting.batches.push(Written { part, id, cell, durable, _space: space });
     }
 }
 
@@ -131,8 +158,9 @@ impl Sender {
         if self.shared.take_urged() && keeper.urged.is_none() {
             keeper.urged = Some(now);
         }
-        if keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
-            self.make_room(now);
+        let spool_all = !keeper.is_write_ahead() && self.shared.is_spooling_awaited();
+        if spool_all || keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
+            self.make_room();
         }
         self.cut_if_due(now);
         self.look_for_stuck(now);
@@ -152,8 +180,9 @@ impl Sender {
         keeper.spool.write(
             group,
             Box::new(move || {
-                for (_, _, cell, _) in &durable.batches {
-                    cell.set_spooled();
+                for batch in &durable.batches {
+                    batch.durable.store(true, Ordering::Release);
+                    batch.cell.set_spooled();
                 }
                 let _ = report.send(Event::Durable(durable));
             }),
@@ -171,10 +200,10 @@ impl Sender {
         // Behind a leader that is away they would only hold memory; what overflowed did so to free it.
         let write_ahead = self.keeper.as_ref().is_some_and(Keeper::is_write_ahead);
         let mut reach = HashMap::new();
-        for (id, name, _, _) in &durable.batches {
-            let within_reach = *reach.entry(*id).or_insert_with(|| self.is_within_reach(*id));
+        for Written { part, id, .. } in &durable.batches {
+            let within_reach = *reach.entry(*part).or_insert_with(|| self.is_within_reach(*part));
             if !(write_ahead && within_reach) {
-                self.unload_one(*id, *name);
+                self.unload_one(*part, *id);
             }
         }
         drop(durable.batches);
@@ -189,8 +218,8 @@ impl Sender {
         let Some(part) = self.parts.get_mut(id) else { return };
         if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.is_write_ahead()) {
             let partition = &part.queue.partition;
-            let target = match batch.take_chosen() {
-                Some(chosen) => Target::Unpartitioned { topic: partition.topic.clone(), chosen },
+            let target = match &batch.chosen {
+                Some(chosen) => Target::Unpartitioned { topic: partition.topic.clone(), chosen: chosen.clone() },
                 None => Target::Partition(partition.clone()),
             };
             keeper.note_topic(&partition.topic, part.topic_id, part.partitions);

@@ -61,7 +61,10 @@ impl Sender {
         let partition = part.queue.partition.clone();
         match reason {
             Reason::Refused | Reason::RecordRefused if !unknown => {
-                keeper.outgoing.ops.push(Op::Outcome { batch: name, outcome: Outcome::Dead { unknown, reason: text.clone() } });
+                keeper
+                    .outgoing
+                    .ops
+                    .push(Op::Outcome { batch: name, outcome: Outcome::Dead { unknown, reason: text.clone() } });
                 let stop = keeper.config.on_dead == OnDead::Stop;
                 tracing::error!(%partition, batch = %name, reason = %text, "a batch was refused for good: it stays in the spool as dead");
                 if stop {
@@ -70,7 +73,10 @@ impl Sender {
                 Some(batch)
             }
             Reason::Fenced | Reason::Outdated => {
-                keeper.outgoing.ops.push(Op::Outcome { batch: name, outcome: Outcome::Parked { unknown, reason: text.clone() } });
+                keeper
+                    .outgoing
+                    .ops
+                    .push(Op::Outcome { batch: name, outcome: Outcome::Parked { unknown, reason: text.clone() } });
                 self.hold(id, &text);
                 batch.keep(cause, last);
                 None
@@ -86,7 +92,10 @@ impl Sender {
                 None
             }
             _ => {
-                keeper.outgoing.ops.push(Op::Outcome { batch: name, outcome: Outcome::Parked { unknown, reason: text.clone() } });
+                keeper
+                    .outgoing
+                    .ops
+                    .push(Op::Outcome { batch: name, outcome: Outcome::Parked { unknown, reason: text.clone() } });
                 self.hold(id, &text);
                 Some(batch)
             }
@@ -117,9 +126,10 @@ impl Sender {
         let (target, topic_id) = (Target::Partition(part.queue.partition.clone()), part.topic_id);
         let mut parents = Vec::new();
         for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
-            if let Some(parent) = batch.split_of() {
+            if let Some(split) = batch.split_of {
                 keeper.write(id, target.clone(), topic_id, batch);
-                parents.push(parent);
+                batch.split_of = None;
+                parents.push(split.parent);
             }
         }
         parents.dedup();
@@ -140,11 +150,11 @@ impl Sender {
             if part.parked || part.held.is_some() || now < part.progress + timeout {
                 continue;
             }
-            self.park(id, now);
+            self.park(id);
         }
     }
 
-    fn park(&mut self, id: usize, now: Instant) {
+    fn park(&mut self, id: usize) {
         let why = self.excuse(id).unwrap_or_else(|| Arc::from("no broker has taken it"));
         let unknown_topic = self.parts.get(id).is_some_and(|part| {
             let view = self.view.borrow();
@@ -152,12 +162,16 @@ impl Sender {
             topic.is_some_and(|topic| topic.error == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
         });
         if self.keeper.as_ref().is_some_and(|keeper| !keeper.is_write_ahead()) {
-            self.spill(id, now);
+            self.spill(id);
         }
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         part.parked = true;
         let partition = &part.queue.partition;
-        let reason: Arc<str> = Arc::from(if unknown_topic { format!("the cluster has no topic {:?}", partition.topic) } else { why.to_string() });
+        let reason: Arc<str> = Arc::from(if unknown_topic {
+            format!("the cluster has no topic {:?}", partition.topic)
+        } else {
+            why.to_string()
+        });
         tracing::warn!(%partition, %reason, "nothing delivered within delivery.timeout.ms: the records stay in the spool and are tried again");
         if let Some(stored) = part.window.batches_mut().find_map(|batch| batch.stored.as_ref()) {
             let outcome = Outcome::Parked { unknown: false, reason };
@@ -167,9 +181,9 @@ impl Sender {
     }
 
     /// Overflow: what part `id` has in memory goes to disk, and the stamps of what was sent with it.
-    pub(super) fn spill(&mut self, id: usize, now: Instant) {
+    pub(super) fn spill(&mut self, id: usize) {
         // What is still in the queue overflows as well.
-        self.take_all(id, now);
+        self.take_all(id);
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         let (target, topic_id, noted) = (Target::Partition(part.queue.partition.clone()), part.topic_id, part.noted);
         let Some(identity) = part.window.identity() else {
@@ -217,7 +231,11 @@ impl Sender {
     pub(in crate::io::sender) fn is_for_this_topic(&mut self, id: usize) -> bool {
         let (Some(part), Some(keeper)) = (self.parts.get(id), &self.keeper) else { return true };
         let Some(stored) = part.window.peek().and_then(|batch| batch.stored.as_ref()) else { return true };
-        if !stored.topic_id.is_some() || !part.topic_id.is_some() || stored.topic_id == part.topic_id || keeper.config.adopt {
+        if !stored.topic_id.is_some()
+            || !part.topic_id.is_some()
+            || stored.topic_id == part.topic_id
+            || keeper.config.adopt
+        {
             return true;
         }
         let why = format!(

@@ -2,10 +2,10 @@
 
 use super::{Durable, Keeper, LOOK_EVERY};
 use crate::config::SpoolConfig;
-use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Stored};
+use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, UNPARTITIONED, never};
 use crate::core::produce::window::{Restored, Window, WindowConfig};
 use crate::core::spool::plan::plan;
-use crate::core::spool::{Group, Recovered, Status, StoredBatch};
+use crate::core::spool::{Group, Noted, Recovered, Status, StoredBatch};
 use crate::error::SpoolError;
 use crate::io::sender::Sender;
 use crate::io::sender::shared::Shared;
@@ -28,9 +28,6 @@ pub(crate) async fn open(config: SpoolConfig) -> Result<(Spool, Recovered), Spoo
         Err(source) => Err(SpoolError::Io { path, what: "no thread to read it", source: Arc::new(source) }),
     }
 }
-
-/// The partition of queues whose topic has none yet.
-const UNPARTITIONED: i32 = -1;
 
 impl Keeper {
     /// Takes over what an opened spool told.
@@ -87,7 +84,8 @@ impl Keeper {
         queue: &PartitionQueue,
         config: WindowConfig,
         shared: &Shared,
-    ) -> (Window<ReadyBatch>, Option<crate::core::spool::Noted>) {
+        now: Instant,
+    ) -> (Window<ReadyBatch>, Option<Noted>) {
         let partition = &queue.partition;
         let acknowledged = self.acknowledged.get(partition).copied();
         let noted = acknowledged.map(|acknowledged| acknowledged.noted);
@@ -97,8 +95,9 @@ impl Keeper {
         }
         let plan = plan(found, acknowledged.as_ref(), self.current, self.stamps_in_doubt);
         let revive = |batch: StoredBatch| {
-            let stored = Stored { id: batch.id, order: batch.order, topic_id: batch.topic_id, stamp: batch.stamp };
-            ReadyBatch::recovered(partition.clone(), &batch, stored, shared.live())
+            let mut batch = ReadyBatch::recovered(batch, never(now));
+            batch.set_live(shared.budget.live_token());
+            batch
         };
         let pending: Vec<ReadyBatch> = plan.unsent.into_iter().map(revive).collect();
         let Some(identity) = plan.identity else {
@@ -130,7 +129,7 @@ impl Sender {
         for partition in &found {
             match usize::try_from(partition.partition) {
                 Ok(index) => self.shared.add_partitions(&partition.topic, index + 1),
-                Err(_) => self.shared.add_unpartitioned(&partition.topic),
+                Err(_) => drop(self.shared.unpartitioned_queue(&partition.topic)),
             }
             self.shared.ask_for_topic(&partition.topic);
         }
