@@ -128,7 +128,8 @@ fn trouble(cluster: &RealCluster, plan: &Plan, over: &AtomicBool, blows: &Atomic
             return;
         }
         let long = EXPIRATION.as_millis() as u64;
-        let outage = if plan.expire && random.one_in(2) { random.millis(long, 2 * long) } else { random.millis(300, 3000) };
+        let outage =
+            if plan.expire && random.one_in(2) { random.millis(long, 2 * long) } else { random.millis(300, 3000) };
         if round % 2 == 0 {
             cluster.kill_all().unwrap();
             blows.fetch_add(cluster.ids().count() as u32, Ordering::Relaxed);
@@ -298,7 +299,20 @@ fn check(cluster: &RealCluster, topic: &str, count: usize) -> usize {
     cluster.wait_until_in_sync(topic).unwrap();
     if has_kcat() {
         let mut kcat = Command::new("kcat")
-            .args(["-C", "-q", "-e", "-o", "beginning", "-X", "check.crcs=true", "-f", "%p %o %k %s\\n", "-t", topic, "-b"])
+            .args([
+                "-C",
+                "-q",
+                "-e",
+                "-o",
+                "beginning",
+                "-X",
+                "check.crcs=true",
+                "-f",
+                "%p %o %k %s\\n",
+                "-t",
+                topic,
+                "-b",
+            ])
             .arg(cluster.bootstrap().join(","))
             .stdout(Stdio::piped())
             .spawn()
@@ -319,7 +333,11 @@ fn check(cluster: &RealCluster, topic: &str, count: usize) -> usize {
     }
     let missing: Vec<_> = (0..count).filter(|n| found.times[*n] == 0).collect();
     if !missing.is_empty() {
-        found.wrong.push(format!("{} of {count} lines are missing: {:?}", missing.len(), &missing[..missing.len().min(20)]));
+        found.wrong.push(format!(
+            "{} of {count} lines are missing: {:?}",
+            missing.len(),
+            &missing[..missing.len().min(20)]
+        ));
     }
     assert!(found.wrong.is_empty(), "{} faults: {:#?}", found.wrong.len(), &found.wrong[..found.wrong.len().min(20)]);
     count
