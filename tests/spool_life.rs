@@ -4,7 +4,7 @@ mod producer_support;
 
 use indelible::{Client, Durability, Producer, Record, SendError};
 use producer_support::*;
-use proto_tests::fake::{FakeCluster, Fault, FaultAction};
+use proto_tests::fake::{Fault, FaultAction};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -81,7 +81,7 @@ async fn accepted_with_no_broker_there_and_no_topic_known() {
         let _ = producer.send(Record::to("t").key(&key).value(&value)).await.unwrap();
     }
     producer.flush_to_spool().await.unwrap();
-    drop(producer);
+    producer.close(Duration::ZERO).await.unwrap();
     drop(away);
     cluster.restart(1);
     let producer = spooling(&client(&cluster).await, &dir).await;

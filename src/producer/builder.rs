@@ -164,7 +164,8 @@ impl ProducerBuilder {
         if let Some(recovered) = &recovered {
             shared.with_known_topics(&recovered.topics);
         }
-        cluster.thread().spawn(sender::run(shared.clone(), recovered));
+        let found = recovered.map(|recovered| (recovered, shared.budget.live_token()));
+        cluster.thread().spawn(sender::run(shared.clone(), found));
         Ok(Producer::new(shared))
     }
 }

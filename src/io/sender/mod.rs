@@ -13,7 +13,7 @@ mod scan;
 pub(crate) mod shared;
 
 use crate::core::metadata::ClusterView;
-use crate::core::produce::accumulator::{PartitionQueue, Permit, ReadyBatch, Sealing, Take};
+use crate::core::produce::accumulator::{PartitionQueue, Permit, ReadyBatch, Sealing, Take, Token};
 use crate::core::produce::window::{Leadership, Next, ProbeAnswer, ScanAnswer, Stampable, Window, WindowConfig};
 use crate::core::retry::Backoff;
 use crate::core::spool::{BatchId, Recovered};
@@ -77,8 +77,9 @@ struct Sender {
     compressor: Option<std::sync::mpsc::Sender<(Arc<PartitionQueue>, Sealing)>>,
 }
 
-/// Runs until the producer is dropped or closed. What is left then is given up.
-pub(crate) async fn run(shared: Arc<Shared>, recovered: Option<Recovered>) {
+/// Runs until the producer is dropped or closed. What is left then is given up, or stays in the spool. Of what was
+/// found in the spool flushes wait until its token is dropped.
+pub(crate) async fn run(shared: Arc<Shared>, found: Option<(Recovered, Token)>) {
     let (report, events) = mpsc::unbounded_channel();
     let config = &shared.config;
     let window = WindowConfig {
@@ -89,8 +90,9 @@ pub(crate) async fn run(shared: Arc<Shared>, recovered: Option<Recovered>) {
         producer_id_expiration: config.producer_id_expiration.unwrap_or(DEFAULT_EXPIRATION),
         durable: config.spool.is_some(),
     };
-    let spool = shared.spool.clone().zip(config.spool.clone()).zip(recovered);
-    let keeper = spool.map(|((spool, config), recovered)| Keeper::new(spool, config, recovered, Instant::now()));
+    let spool = shared.spool.clone().zip(config.spool.clone()).zip(found);
+    let keeper =
+        spool.map(|((spool, config), (recovered, waits))| Keeper::new(spool, config, recovered, waits, Instant::now()));
     let sender = Sender {
         view: shared.cluster.watch(),
         backoff: shared.cluster.retry_backoff(),
@@ -165,7 +167,7 @@ impl Sender {
         let view = self.view.borrow().clone();
         for queue in self.shared.queues_from(self.parts.len()) {
             let (window, noted) = match &mut self.keeper {
-                Some(keeper) => keeper.window(&queue, self.window.clone(), &self.shared, Instant::now()),
+                Some(keeper) => keeper.window(&queue, self.window.clone(), Instant::now()),
                 None => (Window::new(self.window.clone()), None),
             };
             self.parts.push(Part::new(queue, window, noted, &view, Instant::now()));

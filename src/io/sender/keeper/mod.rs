@@ -15,7 +15,7 @@ pub(crate) use restore::open;
 
 use super::{Event, Sender};
 use crate::config::{Durability, SpoolConfig};
-use crate::core::produce::accumulator::{Permit, ReadyBatch, Stored};
+use crate::core::produce::accumulator::{Permit, ReadyBatch, Stored, Token};
 use crate::core::produce::batch::BatchCell;
 use crate::core::produce::window::EntryId;
 use crate::core::spool::{Acknowledged, BatchId, Group, NewBatch, Op, Order, Outcome, Stamp, StoredBatch, Target};
@@ -62,6 +62,8 @@ pub(super) struct Keeper {
     topics: BTreeMap<Arc<str>, (TopicId, i32)>,
     /// Found at the start, until their part is made; partition -1 for unpartitioned ones.
     found: HashMap<TopicPartition, Vec<StoredBatch>>,
+    /// Flushes wait for what was found; none once the batches hold it.
+    waits: Option<Token>,
     acknowledged: HashMap<TopicPartition, Acknowledged>,
     /// The producer id found, with the highest epoch it had.
     current: Option<ProducerIdentity>,

@@ -2,13 +2,12 @@
 
 use super::{Durable, Keeper, LOOK_EVERY};
 use crate::config::SpoolConfig;
-use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, UNPARTITIONED, never};
+use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Token, UNPARTITIONED, never};
 use crate::core::produce::window::{Restored, Window, WindowConfig};
 use crate::core::spool::plan::plan;
 use crate::core::spool::{Group, Noted, Recovered, Status, StoredBatch};
 use crate::error::SpoolError;
 use crate::io::sender::Sender;
-use crate::io::sender::shared::Shared;
 use crate::io::spool::Spool;
 use crate::types::{ProducerIdentity, TopicPartition};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -31,7 +30,13 @@ pub(crate) async fn open(config: SpoolConfig) -> Result<(Spool, Recovered), Spoo
 
 impl Keeper {
     /// Takes over what an opened spool told.
-    pub(in crate::io::sender) fn new(spool: Spool, config: SpoolConfig, recovered: Recovered, now: Instant) -> Keeper {
+    pub(in crate::io::sender) fn new(
+        spool: Spool,
+        config: SpoolConfig,
+        recovered: Recovered,
+        waits: Token,
+        now: Instant,
+    ) -> Keeper {
         let mut found: HashMap<TopicPartition, Vec<StoredBatch>> = HashMap::new();
         for mut batch in recovered.batches {
             if matches!(batch.status, Status::Dead { .. }) {
@@ -50,6 +55,7 @@ impl Keeper {
             cluster: recovered.cluster_id.filter(|_| !config.adopt),
             topics: recovered.topics,
             found,
+            waits: Some(waits),
             acknowledged: if config.adopt { HashMap::new() } else { recovered.acknowledged },
             current: recovered.identity.filter(|_| !config.adopt),
             stamps_in_doubt: recovered.stamps_in_doubt,
@@ -83,7 +89,6 @@ impl Keeper {
         &mut self,
         queue: &PartitionQueue,
         config: WindowConfig,
-        shared: &Shared,
         now: Instant,
     ) -> (Window<ReadyBatch>, Option<Noted>) {
         let partition = &queue.partition;
@@ -96,7 +101,9 @@ impl Keeper {
         let plan = plan(found, acknowledged.as_ref(), self.current, self.stamps_in_doubt);
         let revive = |batch: StoredBatch| {
             let mut batch = ReadyBatch::recovered(batch, never(now));
-            batch.set_live(shared.budget.live_token());
+            if let Some(waits) = &self.waits {
+                batch.set_live(waits.clone());
+            }
             batch
         };
         let pending: Vec<ReadyBatch> = plan.unsent.into_iter().map(revive).collect();
@@ -122,10 +129,9 @@ impl Sender {
     pub(in crate::io::sender) fn restore(&mut self) {
         let Some(keeper) = &self.keeper else { return };
         let found = keeper.found();
-        if found.is_empty() {
-            return;
+        if !found.is_empty() {
+            tracing::info!(partitions = found.len(), "the spool has records that were not delivered");
         }
-        tracing::info!(partitions = found.len(), "the spool has records that were not delivered");
         for partition in &found {
             match usize::try_from(partition.partition) {
                 Ok(index) => self.shared.add_partitions(&partition.topic, index + 1),
@@ -134,6 +140,9 @@ impl Sender {
             self.shared.ask_for_topic(&partition.topic);
         }
         self.ensure_parts(usize::MAX);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.waits = None;
+        }
         for id in 0..self.parts.len() {
             self.make_runnable(id);
         }
