@@ -474,3 +474,6 @@ impl fmt::Debug for Shared {
         f.debug_struct("Producer").field("config", &self.config).field("budget", &self.budget).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
