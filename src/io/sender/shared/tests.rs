@@ -96,7 +96,7 @@ fn cuts_are_prefixes_of_every_source_while_others_send() {
     let shared = shared(nowhere(), Some(Durability::ProcessCrash), |config| {
         config.batch_size = 400;
         config.compression = Compression::Lz4;
-        config.buffer_memory = 200 << 10;
+        config.buffer_memory = 20 << 10;
         config.max_request_size = 10 << 10;
     });
     shared.add_partitions(&Arc::from("t"), 7);
@@ -307,6 +307,7 @@ fn flushes_wait_for_the_spool_or_for_the_settled() {
         let (mut spooled, mut settled) = (Box::pin(spooled), Box::pin(settled));
         let soon = Duration::from_millis(5);
         assert!(tokio::time::timeout(soon, &mut spooled).await.is_err());
+        assert!(tokio::time::timeout(soon, &mut settled).await.is_err());
         assert!(shared.is_spooling_awaited());
         let mut batches = Vec::new();
         for queue in shared.queues_from(0) {
