@@ -157,9 +157,7 @@ impl Sender {
     /// What the spool needs at the beginning of each turn.
     pub(super) fn keep(&mut self, now: Instant) {
         let Some(keeper) = &mut self.keeper else { return };
-        if self.shared.take_urged() && keeper.urged.is_none() {
-            keeper.urged = Some(now);
-        }
+        keeper.urged = self.shared.take_urged().then(|| keeper.urged.unwrap_or(now));
         let spool_all = !keeper.is_write_ahead() && self.shared.is_spooling_awaited();
         if spool_all || keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
             self.make_room();
