@@ -223,7 +223,8 @@ fn space_is_reserved_until_it_is_full_and_again_when_it_is_not() {
     }
     let state = spool.state();
     assert!(n > 50 && state.used <= state.limit && state.used + 11_000 > state.limit, "{n} {state:?}");
-    let files: u64 = std::fs::read_dir(temp.path()).expect("lists").map(|e| e.expect("is").metadata().expect("is").len()).sum();
+    let files: u64 =
+        std::fs::read_dir(temp.path()).expect("lists").map(|e| e.expect("is").metadata().expect("is").len()).sum();
     assert!(files <= temp.config().max_bytes, "{files}");
     let waiting = spool.clone();
     let thread = std::thread::spawn(move || {
