@@ -100,7 +100,8 @@ fn ready(partition: i32, compression: Compression, records: &[Record<'_>]) -> (R
 }
 
 fn stored(order: Order) -> Stored {
-    Stored { id: BatchId(9), order, topic_id: TopicId::NONE, stamp: None, durable: true }
+    let durable = Arc::new(AtomicBool::new(true));
+    Stored { id: BatchId(9), order, topic_id: TopicId::NONE, stamp: None, durable }
 }
 
 fn values(batch: &ReadyBatch) -> Vec<String> {
@@ -123,7 +124,7 @@ fn halves_of_a_stored_batch_name_it_and_share_its_place_and_bounds() {
     let places = Order::nth(3).halves().unwrap();
     for (part, order) in parts.iter().zip(places) {
         assert_eq!(part.split_of, Some(SplitOf { parent: BatchId(9), order }));
-        assert_eq!((part.order, part.stored.as_ref(), part.accepted_at), (Some(order), None, 77));
+        assert_eq!((part.order, part.stored.is_none(), part.accepted_at), (Some(order), true, 77));
         assert!(part.cell().is_spooled() && part.deadline() == deadline);
     }
     assert_eq!((values(&parts[0]), values(&parts[1])), (vec!["a".to_owned()], vec!["b".to_owned(), "c".to_owned()]));
@@ -165,7 +166,7 @@ fn an_unloaded_batch_gives_its_memory_back_and_is_the_same_when_loaded() {
     assert_eq!((Arc::strong_count(&memory), Arc::strong_count(&live)), (1, 2));
     batch.load(sealed.clone(), None);
     assert_eq!((known(&batch), batch.sealed()), (before, Some(&sealed)));
-    batch.set_durable();
+    batch.cell().set_spooled();
     let cell = batch.cell().clone();
     drop(batch);
     assert!(matches!(cell.get(1), Some(Err(SendError::Spooled(_)))));
@@ -177,7 +178,7 @@ fn what_is_dropped_or_kept_says_what_became_of_it() {
     let outcome = |end: fn(ReadyBatch)| {
         let (mut batch, ..) = ready(3, Compression::None, &of(&["a"]));
         let cell = batch.cell().clone();
-        batch.stored = Some(Stored { durable: false, ..stored(Order::nth(0)) });
+        batch.stored = Some(Stored { durable: Arc::default(), ..stored(Order::nth(0)) });
         end(batch);
         cell.get(0).unwrap().unwrap_err()
     };
@@ -215,7 +216,7 @@ fn a_recovered_batch_is_on_disk_and_durable() {
     assert_eq!((batch.len(), batch.count(), batch.newest_timestamp()), (HEADER_LEN + 1000, 7, 99));
     assert_eq!((batch.accepted_at, batch.is_loaded(), batch.cell().partition()), (123, false, &partition));
     assert!(batch.deadline() > now + Duration::from_secs(1 << 29));
-    assert!(batch.cell().is_spooled() && batch.stored.as_ref().is_some_and(|stored| stored.durable));
+    assert!(batch.cell().is_spooled() && batch.stored.as_ref().is_some_and(Stored::is_durable));
     let target = Target::Unpartitioned { topic: Arc::from("u"), chosen: vec![1, -1] };
     let batch = ReadyBatch::recovered(StoredBatch { target, ..found }, now);
     assert_eq!(*batch.cell().partition(), TopicPartition::new("u", UNPARTITIONED));
@@ -236,7 +237,7 @@ fn a_batch_without_a_partition_is_taken_apart() {
     assert_eq!(batch.sealed().unwrap().section().compression, Compression::None, "it is opened again");
     assert_eq!(batch.chosen.as_deref(), Some(&[-1, 2, 9, -1, -1][..]));
     batch.stored = Some(stored(Order::nth(4)));
-    batch.set_durable();
+    batch.cell().set_spooled();
     let config =
         BatchConfig { batch_size: 1 << 20, compression: Compression::Lz4, level: None, delivery_timeout: None };
     let partition_of = |chosen: i32, key: Option<&[u8]>, _: Option<&[u8]>| match (chosen, key) {
@@ -256,7 +257,7 @@ fn a_batch_without_a_partition_is_taken_apart() {
     let section = parts[0].sealed().unwrap().section();
     assert_eq!((section.compression, section.base_timestamp, section.max_timestamp), (Compression::Lz4, 10, 13));
     for part in parts.iter().chain(refused.iter().map(|(part, _)| part)) {
-        assert_eq!((part.order, part.accepted_at, part.stored.as_ref()), (Some(Order::nth(4)), 77, None));
+        assert_eq!((part.order, part.accepted_at, part.stored.is_none()), (Some(Order::nth(4)), 77, true));
         assert!(part.cell().is_spooled() && part.chosen.is_none());
     }
     let (dead, cause) = refused.pop().unwrap();

@@ -92,51 +92,56 @@ fn take(cut: &Cut) -> Vec<ReadyBatch> {
 #[test]
 fn cuts_are_prefixes_of_every_source_while_others_send() {
     const SOURCES: u64 = 3;
-    const RECORDS: u64 = 3000;
+    const RECORDS: u64 = 5000;
     let shared = shared(nowhere(), Some(Durability::ProcessCrash), |config| {
         config.batch_size = 400;
         config.compression = Compression::Lz4;
-        config.buffer_memory = 20 << 10;
-        config.max_request_size = 10 << 10;
     });
     shared.add_partitions(&Arc::from("t"), 7);
-    let mut cut_so_far = vec![BTreeSet::new(); SOURCES as usize];
-    let mut last = vec![0; SOURCES as usize];
-    let mut cuts = 0;
+    let mut taken = Vec::new();
     std::thread::scope(|scope| {
-        for source in 0..SOURCES {
+        let send = |source: u64| {
             let shared = &shared;
-            scope.spawn(move || {
+            move || {
                 let name = source.to_string();
                 for position in 1..=RECORDS {
                     let value = format!("{source} {position}");
                     let partition = (position * 5 + source) % 7;
                     put(shared, &Record::to("t").value(&value).partition(partition as i32).position(&name, position));
                 }
-            });
-        }
-        while last.iter().any(|last| *last < RECORDS) {
+            }
+        };
+        let senders: Vec<_> = (0..SOURCES).map(|source| scope.spawn(send(source))).collect();
+        // Looked at afterwards: so the cuts come while the others send.
+        while !senders.iter().all(|sender| sender.is_finished()) {
             let cut = shared.cut();
-            cuts += 1;
-            for batch in take(&cut) {
-                for value in values(&batch) {
-                    let (source, position) = value.split_once(' ').unwrap();
-                    let fresh = cut_so_far[source.parse::<usize>().unwrap()].insert(position.parse::<u64>().unwrap());
-                    assert!(fresh, "{value} twice");
-                }
-                batch.deliver(None);
-            }
-            for (name, position) in cut.positions {
-                let last = &mut last[name.parse::<usize>().unwrap()];
-                assert!(position > *last, "told once");
-                *last = position;
-            }
-            for (positions, last) in cut_so_far.iter().zip(&last) {
-                assert_eq!((positions.len() as u64, positions.last().copied().unwrap_or(0)), (*last, *last));
-            }
+            taken.push((take(&cut), cut.positions));
         }
     });
-    assert!(cuts > 5, "only {cuts} cuts");
+    let last_cut = shared.cut();
+    taken.push((take(&last_cut), last_cut.positions));
+    assert!(taken.len() > 5, "only {} cuts", taken.len());
+
+    let mut positions = vec![BTreeSet::new(); SOURCES as usize];
+    let mut last = vec![0; SOURCES as usize];
+    for (batches, grown) in taken {
+        for batch in &batches {
+            for value in values(batch) {
+                let (source, position) = value.split_once(' ').unwrap();
+                let fresh = positions[source.parse::<usize>().unwrap()].insert(position.parse::<u64>().unwrap());
+                assert!(fresh, "{value} twice");
+            }
+        }
+        for (name, position) in grown {
+            let last = &mut last[name.parse::<usize>().unwrap()];
+            assert!(position > *last, "told once");
+            *last = position;
+        }
+        for (positions, last) in positions.iter().zip(&last) {
+            assert_eq!((positions.len() as u64, positions.last().copied().unwrap_or(0)), (*last, *last));
+        }
+    }
+    assert_eq!(last, [RECORDS; SOURCES as usize]);
     assert!(shared.uses_cuts());
     let cut = shared.cut();
     assert!(cut.queues.is_empty() && cut.positions.is_empty());
