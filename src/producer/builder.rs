@@ -153,7 +153,7 @@ impl ProducerBuilder {
         }
         self.config.validate()?;
         let cluster = self.client.cluster().clone();
-        let shared = Arc::new(Shared::new(self.config, self.partitioner, cluster.clone()));
+        let shared = Arc::new(Shared::new(self.config, self.partitioner, cluster.clone(), None));
         cluster.thread().spawn(sender::run(shared.clone()));
         Ok(Producer::new(shared))
     }

@@ -118,7 +118,7 @@ impl Sender {
         let Some(part) = self.parts.get(id) else { return };
         let (Some((batch, first)), Some(identity)) = (part.window.batch(entry), part.window.identity()) else { return };
         let first = if self.window.idempotent { first } else { -1 };
-        let sealed = batch.sealed();
+        let Some(sealed) = batch.sealed() else { return };
         let parts = [sealed.stamp(identity, first, false), sealed.section().bytes.clone()];
         let partition = &part.queue.partition;
         draft.bytes += batch.len();

@@ -56,7 +56,8 @@ impl Part {
                 Take::Batch(batch) => self.window.push(batch),
                 Take::Finish(sealing) => return (Some(sealing), None),
                 Take::Due(at) => return (None, Some(at)),
-                Take::Nothing => break,
+                // Only with a spool, which takes batches by cuts then.
+                Take::Nothing | Take::Cut => break,
             }
         }
         (None, None)
