@@ -286,3 +286,71 @@ fn sequence_after(sequence: i32, records: u64) -> i32 {
     let next = (i64::from(sequence) + i64::try_from(records).unwrap_or(0)) & i64::from(i32::MAX);
     i32::try_from(next).unwrap_or(0)
 }
+
+/// What [`verify`] read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verification {
+    /// Batches whose bytes and checksums were read and fit.
+    pub batches: u64,
+    /// The records in them.
+    pub records: u64,
+    /// The bytes of these records.
+    pub bytes: u64,
+    /// Places that cannot be read.
+    pub damage: Vec<DamagedPlace>,
+}
+
+/// Looks into a spool. Reads about a GiB in a second, and changes nothing.
+///
+/// # Errors
+/// [`SpoolError`] when there is no spool, or its files cannot be read at all. Damage is no error.
+pub fn inspect(directory: impl AsRef<Path>) -> Result<Inspection, SpoolError> {
+    let directory = directory.as_ref();
+    let mut look = Look::at(directory)?;
+    let batches: Vec<Batch> = look.take_batches().iter().map(Batch::from).collect();
+    let recovered = &look.recovered;
+    let topics = recovered.topics.iter();
+    let acknowledged = recovered.acknowledged.iter().map(|(partition, known)| (partition.clone(), *known));
+    Ok(Inspection {
+        directory: directory.to_owned(),
+        cluster_id: recovered.cluster_id.as_ref().map(ToString::to_string),
+        holder: look.holder.clone(),
+        disk_bytes: look.disk_bytes,
+        segments: look.segments,
+        topics: topics.map(|(name, (id, partitions))| (name.to_string(), Topic { id: *id, partitions: *partitions })).collect(),
+        partitions: partitions(&batches, acknowledged.collect()),
+        batches,
+        positions: recovered.positions.iter().map(|(source, position)| (source.to_string(), *position)).collect(),
+        damage: look.damage.clone(),
+        set_aside: look.set_aside.clone(),
+    })
+}
+
+/// Reads every batch and compares every checksum, the records' own included, and changes nothing.
+///
+/// # Errors
+/// [`SpoolError`] when there is no spool, or its files cannot be read at all. Damage is no error: see
+/// [`Verification::damage`].
+pub fn verify(directory: impl AsRef<Path>) -> Result<Verification, SpoolError> {
+    let mut look = Look::at(directory.as_ref())?;
+    let mut found = Verification { damage: look.damage.clone(), ..Verification::default() };
+    for stored in look.take_batches() {
+        let batch = Batch::from(&stored);
+        match look.read(stored.id) {
+            Ok(Some(sealed)) => {
+                found.batches += 1;
+                found.records += batch.records;
+                found.bytes += sealed.section().bytes.len() as u64;
+            }
+            // Delivered meanwhile.
+            Ok(None) => {}
+            Err(SpoolError::Damaged { path, offset, what }) => {
+                let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                found.damage.push(DamagedPlace { file, offset, len: batch.bytes, what });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}

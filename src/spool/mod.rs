@@ -17,7 +17,9 @@
 mod change;
 mod export;
 mod filter;
+mod holder;
 mod inspect;
+mod look;
 
 pub use change::{Discarded, Retried, discard, retry};
 pub use export::{ExportedRecord, export};
