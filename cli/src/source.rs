@@ -52,8 +52,8 @@ impl SourceFile {
     /// # Errors
     /// Why this is not the file that the spool knows, and what to do.
     pub(crate) fn resume(&self, positions: &BTreeMap<String, u64>) -> Result<Resumed, String> {
-        let ours = |name: &str| Some(Known::parse(name)?).filter(|known| known.path == self.path);
-        let known = positions.iter().filter_map(|(name, at)| Some((name, ours(name)?, *at)));
+        let known = positions.iter().filter_map(|(name, at)| Some((name, Known::parse(name)?, *at)));
+        let known = known.filter(|(_, known, _)| known.path == self.path);
         let Some((name, known, at)) = known.max_by_key(|(_, known, at)| (self.is(known), *at)) else {
             return Ok(Resumed { name: self.name(self.head.len()), at: 0 });
         };

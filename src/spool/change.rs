@@ -8,8 +8,8 @@ use crate::io::spool::Spool;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -85,10 +85,7 @@ pub fn discard(directory: impl AsRef<Path>, ids: &[u64]) -> Result<Discarded, Sp
 }
 
 /// Writes what `decide` says of each batch, all at once, and tells the ids of all batches there were.
-fn change(
-    directory: &Path,
-    mut decide: impl FnMut(&Batch) -> Option<Outcome>,
-) -> Result<BTreeSet<u64>, SpoolError> {
+fn change(directory: &Path, mut decide: impl FnMut(&Batch) -> Option<Outcome>) -> Result<BTreeSet<u64>, SpoolError> {
     // Opened for writing it would be made: a mistyped name must not become a spool.
     std::fs::symlink_metadata(directory).map_err(|source| SpoolError::Io {
         path: directory.to_owned(),
@@ -111,7 +108,12 @@ fn change(
 /// Waits until the group is on disk.
 fn write(spool: &Spool, directory: &Path, group: Group) -> Result<(), SpoolError> {
     let (durable, is_durable) = mpsc::channel();
-    spool.write(group, Box::new(move || drop(durable.send(()))));
+    spool.write(
+        group,
+        Box::new(move || {
+            let _ = durable.send(());
+        }),
+    );
     loop {
         match is_durable.recv_timeout(PATIENCE) {
             Ok(()) => return Ok(()),
@@ -128,7 +130,7 @@ fn write(spool: &Spool, directory: &Path, group: Group) -> Result<(), SpoolError
 }
 
 /// Waits for a future that needs no runtime.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -1,5 +1,6 @@
 //! What lies in a spool, as plain values.
 
+use super::look::Look;
 use crate::core::spool as core;
 use crate::error::SpoolError;
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};
@@ -232,12 +233,7 @@ impl From<&core::Status> for BatchStatus {
 
 impl From<&core::Damage> for DamagedPlace {
     fn from(damage: &core::Damage) -> DamagedPlace {
-        DamagedPlace {
-            file: damage.file.clone(),
-            offset: damage.offset,
-            len: damage.len,
-            what: damage.what.clone(),
-        }
+        DamagedPlace { file: damage.file.clone(), offset: damage.offset, len: damage.len, what: damage.what.clone() }
     }
 }
 
@@ -247,8 +243,10 @@ fn place(batch: &Batch) -> TopicPartition {
 }
 
 /// Adds up the batches of each partition, and adds what the partitions have acknowledged.
-fn partitions(batches: &[Batch], acknowledged: Vec<(TopicPartition, core::Acknowledged)>)
--> BTreeMap<TopicPartition, Partition> {
+fn partitions(
+    batches: &[Batch],
+    acknowledged: Vec<(TopicPartition, core::Acknowledged)>,
+) -> BTreeMap<TopicPartition, Partition> {
     let mut partitions: BTreeMap<TopicPartition, Partition> = BTreeMap::new();
     for (partition, known) in acknowledged {
         let entry = partitions.entry(partition).or_default();
@@ -318,7 +316,9 @@ pub fn inspect(directory: impl AsRef<Path>) -> Result<Inspection, SpoolError> {
         holder: look.holder.clone(),
         disk_bytes: look.disk_bytes,
         segments: look.segments,
-        topics: topics.map(|(name, (id, partitions))| (name.to_string(), Topic { id: *id, partitions: *partitions })).collect(),
+        topics: topics
+            .map(|(name, (id, partitions))| (name.to_string(), Topic { id: *id, partitions: *partitions }))
+            .collect(),
         partitions: partitions(&batches, acknowledged.collect()),
         batches,
         positions: recovered.positions.iter().map(|(source, position)| (source.to_string(), *position)).collect(),

@@ -131,7 +131,8 @@ impl Look {
             return Err(damaged("it is not where it should be"));
         };
         let payload = bytes.slice(head_len..);
-        if batch.id != id || payload.len() != located.payload as usize || crc32c::crc32c(&payload) != batch.records_crc {
+        if batch.id != id || payload.len() != located.payload as usize || crc32c::crc32c(&payload) != batch.records_crc
+        {
             return Err(damaged("the checksum of its records is wrong"));
         }
         let section = RecordsSection {

@@ -20,6 +20,8 @@ mod filter;
 mod holder;
 mod inspect;
 mod look;
+#[cfg(test)]
+mod tests;
 
 pub use change::{Discarded, Retried, discard, retry};
 pub use export::{ExportedRecord, export};

@@ -122,11 +122,7 @@ impl Report {
     }
 
     /// Takes down what became of a line.
-    pub(super) fn settle(
-        &mut self,
-        result: Result<Place, SendError>,
-        separator: Option<&[u8]>,
-    ) -> Result<(), Failure> {
+    pub(super) fn settle(&mut self, result: Result<Place, SendError>, separator: Option<&[u8]>) -> Result<(), Failure> {
         self.print_place(&result);
         match result {
             Ok(_) => self.delivered += 1,

@@ -104,14 +104,11 @@ struct Spooling<'a> {
 }
 
 impl Spooling<'_> {
-    async fn run(
-        mut self,
-        pieces: mpsc::Receiver<Piece>,
-        signals: &mut Signals,
-        no_wait: bool,
-    ) -> Result<(), Failure> {
+    async fn run(mut self, pieces: mpsc::Receiver<Piece>, signals: &mut Signals, no_wait: bool) -> Result<(), Failure> {
         let read = self.read(pieces, signals).await;
-        let mut outcome = read.and(self.keep_all(signals).await);
+        let kept = self.keep_all(signals).await;
+        let is_kept = kept.is_ok();
+        let mut outcome = read.and(kept);
         let waits = outcome.is_ok() && !no_wait;
         if waits {
             outcome = tokio::select! {
@@ -120,8 +117,10 @@ impl Spooling<'_> {
                 result = self.settle() => result,
             };
         }
-        // What is left is in the spool: nothing is lost by not waiting for it.
-        let _ = self.producer.close(Duration::ZERO).await;
+        if is_kept {
+            // What is left is in the spool: nothing is lost by not waiting for it.
+            let _ = self.producer.close(Duration::ZERO).await;
+        }
         self.count();
         if let Some(kept) = self.report.kept.as_mut().filter(|_| waits) {
             kept.left = self.waiting.rest()?.told(kept.dead > 0, &self.waiting);
@@ -231,13 +230,14 @@ impl Spooling<'_> {
     /// Waits until all lines that were read are on disk; the second signal ends that.
     async fn keep_all(&mut self, signals: &mut Signals) -> Result<(), Failure> {
         let keeping = async {
-            self.producer.flush_to_spool().await.map_err(|error| Failure::spool(&error))?;
+            let flushed = self.producer.flush_to_spool().await;
             while !self.accepted.is_empty() {
                 let kept = next(&self.accepted).await;
                 self.keep(kept)?;
                 self.keep_ready()?;
             }
-            Ok(())
+            // The lines themselves know better what is wrong; all of them being there, nothing should be.
+            flushed.map_err(|cause| Failure::local(format!("lines are not in the spool: {cause}")))
         };
         tokio::select! {
             biased;

@@ -11,7 +11,9 @@ use crate::out;
 pub(super) fn retry(options: &RetryOptions) -> Result<(), Failure> {
     let directory = &options.look.directory;
     let Some(filter) = chosen(&options.choice) else {
-        return Err(Failure::usage("say which batches: --id N, --dead, --parked or --all; indelible spool list shows them"));
+        return Err(Failure::usage(
+            "say which batches: --id N, --dead, --parked or --all; indelible spool list shows them",
+        ));
     };
     let found = indelible::spool::inspect(directory).map_err(|error| Failure::spool(&error))?;
     let doubtful: Vec<u64> = found

@@ -160,12 +160,7 @@ impl Object<'_> {
         self.maybe("producer_epoch", identity.map(|identity| identity.epoch));
     }
 
-    fn list<T>(
-        &mut self,
-        name: &str,
-        items: impl IntoIterator<Item = T>,
-        push: impl Fn(&mut Object<'_>, T),
-    ) {
+    fn list<T>(&mut self, name: &str, items: impl IntoIterator<Item = T>, push: impl Fn(&mut Object<'_>, T)) {
         self.name(name);
         self.out.push(b'[');
         for (i, item) in items.into_iter().enumerate() {

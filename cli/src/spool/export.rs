@@ -14,7 +14,9 @@ const WRITE: usize = 64 << 10;
 /// Writes the records.
 pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     let Some(filter) = chosen(&options.choice) else {
-        return Err(Failure::usage("say which batches: --id N, --dead, --parked or --all; indelible spool list shows them"));
+        return Err(Failure::usage(
+            "say which batches: --id N, --dead, --parked or --all; indelible spool list shows them",
+        ));
     };
     let mut lines = Vec::with_capacity(WRITE * 2);
     let mut written = Ok(());

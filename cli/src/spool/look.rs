@@ -48,10 +48,17 @@ fn told(spool: &Inspection, now: i64) -> String {
         told.push_str(&table::lines(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()));
     }
     for damage in &spool.damage {
-        told.push_str(&format!("\ndamaged: {} bytes at {} of {}: {}", damage.len, damage.offset, damage.file, damage.what));
+        told.push_str(&format!(
+            "\ndamaged: {} bytes at {} of {}: {}",
+            damage.len, damage.offset, damage.file, damage.what
+        ));
     }
     for file in &spool.set_aside {
-        told.push_str(&format!("\nset aside: {} ({}), damaged bytes that were found earlier", file.file, table::bytes(file.bytes)));
+        told.push_str(&format!(
+            "\nset aside: {} ({}), damaged bytes that were found earlier",
+            file.file,
+            table::bytes(file.bytes)
+        ));
     }
     if !told.ends_with('\n') {
         told.push('\n');
@@ -61,7 +68,16 @@ fn told(spool: &Inspection, now: i64) -> String {
 
 fn partitions(spool: &Inspection, now: i64) -> Vec<Vec<String>> {
     let heading = [
-        "partition", "ready", "parked", "dead", "records", "bytes", "oldest", "producer id", "epoch", "next sequence",
+        "partition",
+        "ready",
+        "parked",
+        "dead",
+        "records",
+        "bytes",
+        "oldest",
+        "producer id",
+        "epoch",
+        "next sequence",
         "acknowledged",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
@@ -114,9 +130,8 @@ fn rows<'a>(batches: impl Iterator<Item = &'a Batch>, now: i64) -> Vec<Vec<Strin
     let heading = ["id", "partition", "records", "bytes", "age", "stamp", "status"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for batch in batches {
-        let stamp = batch.stamp.map(|stamp| {
-            format!("{}/{}:{}", stamp.identity.id, stamp.identity.epoch, stamp.base_sequence)
-        });
+        let stamp =
+            batch.stamp.map(|stamp| format!("{}/{}:{}", stamp.identity.id, stamp.identity.epoch, stamp.base_sequence));
         rows.push(vec![
             batch.id.to_string(),
             named(&TopicPartition::new(batch.topic.as_str(), batch.partition.unwrap_or(-1))),
@@ -136,12 +151,8 @@ pub(super) fn verify(options: &LookOptions) -> Result<(), Failure> {
     if options.json {
         out::write(&document::verify(found.batches, found.records, found.bytes, &found.damage))?;
     } else {
-        let mut told = format!(
-            "{} batches with {} records read, {}\n",
-            found.batches,
-            found.records,
-            table::bytes(found.bytes)
-        );
+        let mut told =
+            format!("{} batches with {} records read, {}\n", found.batches, found.records, table::bytes(found.bytes));
         for damage in &found.damage {
             told.push_str(&format!("{} at {}: {} bytes: {}\n", damage.file, damage.offset, damage.len, damage.what));
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indelible::spool::{BatchStatus, Inspection};
 use indelible::Producer;
+use indelible::spool::{BatchStatus, Inspection};
 
 use crate::args::PolicyOptions;
 use crate::config;
@@ -107,7 +107,9 @@ impl Rest {
             told.push_str(&format!(" ({reason})"));
         }
         if self.going > 0 {
-            told.push_str(&format!("; indelible spool deliver {directory} -b HOST:PORT sends them, as the next run does"));
+            told.push_str(&format!(
+                "; indelible spool deliver {directory} -b HOST:PORT sends them, as the next run does"
+            ));
         }
         if self.unknown + self.dead > 0 {
             told.push_str(&format!("; see indelible spool list {directory}, then retry, export or discard them"));

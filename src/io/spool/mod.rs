@@ -1,6 +1,6 @@
 //! The spool's thread: what it is asked to write goes to disk in groups, one sync for all that waited.
 
-mod disk;
+pub(crate) mod disk;
 pub(crate) mod engine;
 pub(crate) mod files;
 mod room;
