@@ -5,8 +5,8 @@ use crate::client::Client;
 use crate::config::{ConfigError, Durability, ProducerConfig, Settings, SpoolConfig};
 use crate::core::produce::partitioner::{DefaultPartitioner, Partitioner};
 use crate::error::BuildError;
-use crate::io::sender;
-use crate::io::sender::shared::Shared;
+use crate::io::sender::shared::{Shared, SpoolSide};
+use crate::io::sender::{self, keeper};
 use crate::types::{Acks, Compression};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,8 +153,19 @@ impl ProducerBuilder {
         }
         self.config.validate()?;
         let cluster = self.client.cluster().clone();
-        let shared = Arc::new(Shared::new(self.config, self.partitioner, cluster.clone(), None));
-        cluster.thread().spawn(sender::run(shared.clone()));
+        let (side, recovered) = match self.config.spool.clone() {
+            None => (None, None),
+            Some(config) => {
+                let (spool, recovered) = keeper::open(config).await?;
+                (Some(SpoolSide { spool, positions: recovered.positions.clone() }), Some(recovered))
+            }
+        };
+        let shared = Arc::new(Shared::new(self.config, self.partitioner, cluster.clone(), side));
+        if let Some(recovered) = &recovered {
+            shared.with_known_topics(&recovered.topics);
+        }
+        let found = recovered.map(|recovered| (recovered, shared.budget.live_token()));
+        cluster.thread().spawn(sender::run(shared.clone(), found));
         Ok(Producer::new(shared))
     }
 }

@@ -23,7 +23,7 @@ use cut::Sources;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     notify: Notify,
     /// Somebody waits for memory.
     urged: AtomicBool,
+    /// Why, if not because it was closed.
+    refusal: OnceLock<SendCause>,
     /// No more records are taken.
     closed: AtomicBool,
     /// The sender ends.
@@ -144,6 +146,7 @@ impl Shared {
             signals: Mutex::default(),
             notify: Notify::new(),
             urged: AtomicBool::new(false),
+            refusal: OnceLock::new(),
             closed: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             ended: watch::Sender::new(None),
@@ -160,7 +163,7 @@ impl Shared {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, which `refuse_more` waits for.
         if self.closed.load(Ordering::Acquire) {
-            return Err(Wait::Refused(SendCause::Closed));
+            return Err(Wait::Refused(self.refusal.get().cloned().unwrap_or(SendCause::Closed)));
         }
         let topic = topics.get(record.topic).ok_or(Wait::Topic)?;
         match record.position {
@@ -416,6 +419,13 @@ impl Shared {
     /// The queues signalled since the last call.
     pub(crate) fn take_signals(&self, into: &mut Vec<Arc<PartitionQueue>>) {
         into.append(&mut lock(&self.signals));
+    }
+
+    /// No more records are taken, for this cause. False when that was said before.
+    pub(crate) fn refuse(&self, cause: SendCause) -> bool {
+        let first = self.refusal.set(cause).is_ok();
+        self.refuse_more();
+        first
     }
 
     /// Ends the sender. What it has not delivered is given up.

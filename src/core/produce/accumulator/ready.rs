@@ -3,13 +3,14 @@
 use super::{BatchConfig, Permit, Token};
 use crate::core::produce::batch::{BatchCell, Certainty, Failure, Outcome, Places};
 use crate::core::produce::window::Stampable;
-use crate::core::spool::{BatchId, Order, Stamp, StoredBatch, Target};
+use crate::core::spool::{BatchId, Noted, Order, Stamp, StoredBatch, Target};
 use crate::error::SendCause;
 use crate::types::{Compression, TopicId, TopicPartition};
 use crate::wire::batch::{DecodeLimits, HEADER_LEN, RecordsBuilder, RecordsSection, SealedBatch};
 use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -40,7 +41,7 @@ impl Meta {
 }
 
 /// What the spool has of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stored {
     /// Its name.
     pub(crate) id: BatchId,
@@ -51,7 +52,14 @@ pub(crate) struct Stored {
     /// Its last stamp.
     pub(crate) stamp: Option<Stamp>,
     /// It is as durable as the settings say; until then it was only asked to be written.
-    pub(crate) durable: bool,
+    pub(crate) durable: Arc<AtomicBool>,
+}
+
+impl Stored {
+    /// Whether it is as durable as the settings say.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire)
+    }
 }
 
 /// Whose half a batch is, while it has no name of its own.
@@ -149,7 +157,7 @@ impl ReadyBatch {
             permit: None,
             space: None,
             live: None,
-            stored: Some(Stored { id, order, topic_id, stamp, durable: true }),
+            stored: Some(Stored { id, order, topic_id, stamp, durable: Arc::new(AtomicBool::new(true)) }),
             split_of: None,
             order: None,
             chosen,
@@ -203,18 +211,9 @@ impl ReadyBatch {
         &self.cell
     }
 
-    /// It was written to the spool: the space set aside for it is not needed any more.
-    pub(crate) fn written(&mut self) {
-        self.space = None;
-    }
-
-    /// It is durable in the spool.
-    pub(crate) fn set_durable(&mut self) {
-        self.written();
-        if let Some(stored) = &mut self.stored {
-            stored.durable = true;
-        }
-        self.cell.set_spooled();
+    /// The space set aside for it in the spool, to be given back when it is written.
+    pub(crate) fn take_space(&mut self) -> Option<Box<dyn Permit>> {
+        self.space.take()
     }
 
     /// Flushes wait for it no longer: it is parked.
@@ -344,7 +343,7 @@ impl BatchConfig {
 impl Drop for ReadyBatch {
     fn drop(&mut self) {
         if !self.cell.is_resolved() {
-            let durable = self.stored.as_ref().is_some_and(|stored| stored.durable);
+            let durable = self.stored.as_ref().is_some_and(Stored::is_durable);
             self.give_up(if durable { Certainty::Kept } else { Certainty::Maybe }, SendCause::Closed, None);
         }
     }
@@ -353,6 +352,10 @@ impl Drop for ReadyBatch {
 impl Stampable for ReadyBatch {
     fn count(&self) -> i32 {
         self.meta.count
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        self.stored.as_ref()?.stamp?.noted
     }
 
     fn newest_timestamp(&self) -> i64 {
