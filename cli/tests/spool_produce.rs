@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use proto_tests::fake::{FakeCluster, TopicConfig};
 use support::spool::{Scratch, number, status, wait_for_spooled};
-use support::{Ran, at, cluster, finish, program, run, signal};
+use support::{at, cluster, finish, program, run, signal};
 
 /// Where nobody listens.
 fn nowhere() -> String {
@@ -346,11 +346,35 @@ fn flip(spool: &Path, bytes: &[u8]) {
 }
 
 #[test]
-fn a_topic_that_never_was_does_not_hold_up_the_reading() {
+fn a_topic_that_the_brokers_do_not_know_is_told() {
     let cluster = cluster("other", 1);
     let scratch = Scratch::new("no-topic");
     let spool = scratch.path("spool");
-    let ran: Ran = run(program(&format!("produce {} -t nowhere --spool {spool} --no-wait", at(&cluster))), b"a\nb\n");
+    let arguments = format!("produce {} -t nowhere --spool {spool} --no-wait -X max.block.ms=1500", at(&cluster));
+    let ran = run(program(&arguments), b"a\nb\n");
+    ran.complains(3, &["line 1", "\"nowhere\" does not exist"]);
+    assert!(ran.summary().starts_with(r#"{"read":0,"spooled":0,"delivered":0,"#), "{ran:?}");
+}
+
+#[test]
+fn an_outage_may_last_longer_than_every_time_limit() {
+    let cluster = cluster("t", 2);
+    let scratch = Scratch::new("outage");
+    let spool = scratch.path("spool");
+    let short = "-X max.block.ms=500 -X delivery.timeout.ms=500 -X request.timeout.ms=300 -X spool.rescan.ms=500";
+    let arguments = format!("produce {} -t t --spool {spool} {short}", at(&cluster));
+    // The spool knows the topic, and no broker tells where its partitions are.
+    assert_eq!(run(program(&arguments), b"0\n").code, Some(0));
+    cluster.kill_all();
+    let mut child = program(&arguments).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"1\n2\n").unwrap();
+    wait_for_spooled(&spool, 2);
+    std::thread::sleep(Duration::from_secs(3));
+    cluster.restart_all();
+    drop(stdin);
+    let ran = finish(child);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.summary().starts_with(r#"{"read":2,"spooled":2,"delivered":0,"#), "{ran:?}");
+    assert!(ran.summary().starts_with(r#"{"read":2,"spooled":2,"delivered":2,"#), "{ran:?}");
+    each_once(&cluster, "t", 2, 3);
 }

@@ -191,7 +191,13 @@ impl Spooling<'_> {
         let at = self.report.read + self.accepted.len() as u64 + 1;
         if !matches!(error.cause(), SendCause::TooLarge { .. }) {
             // The next lines would fare no better, and none of them may be passed over in silence.
-            return Err(Failure::incomplete(format!("line {at} and what follows are not in the spool: {error}")));
+            let told = format!("line {at} and what follows are not in the spool: {error}");
+            return Err(match error.cause() {
+                SendCause::Metadata(_) => Failure::cluster(told),
+                SendCause::NoSuchPartition { .. } => Failure::usage(told),
+                SendCause::Spool(error) => Failure::spool(error),
+                _ => Failure::incomplete(told),
+            });
         }
         if self.source.is_some() && !self.report.keeps_failed() {
             // A run that goes on after this one would not look at the line again.
