@@ -69,9 +69,8 @@ impl Producer {
     pub fn try_send(&self, record: Record<'_>) -> Result<Receipt, SendError> {
         let shared = &self.handle.shared;
         let mut appended = shared.append(&record, &mut None);
-        if matches!(appended, Err(Wait::Topic)) && shared.config.spool.is_some() && shared.has_heard_nothing() {
-            shared.unpartitioned_queue(&Arc::from(record.topic));
-            appended = shared.append(&record, &mut None);
+        if let Err(Wait::Topic) = appended {
+            appended = shared.try_spool_topic(record.topic).and_then(|()| shared.append(&record, &mut None));
         }
         let cause = match appended {
             Ok(appended) => return Ok(Receipt::new(appended)),

@@ -2,9 +2,14 @@
 
 pub(crate) mod disk;
 pub(crate) mod engine;
+#[cfg(test)]
+mod engine_tests;
 pub(crate) mod files;
+pub(crate) mod inspect;
+mod reclaim;
 mod room;
 pub(crate) mod scan;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod thread;

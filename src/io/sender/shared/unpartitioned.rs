@@ -1,10 +1,10 @@
 //! Records for topics whose partitions nobody could tell yet: with a spool they are accepted all the same, into the
 //! topic's *unpartitioned* queue, and go to partitions when the metadata comes.
 
-use super::{Shared, TopicQueues, Wait};
-use crate::core::produce::accumulator::{Appended, PartitionQueue, ReadyBatch, Room, Scattered, UNPARTITIONED};
+use super::{Appending, Shared, TopicQueues, Wait};
+use crate::core::produce::accumulator::{Appended, PartitionQueue, ReadyBatch, Scattered, UNPARTITIONED};
 use crate::error::{MetadataError, SendCause, SpoolError};
-use crate::record::Record;
+use crate::io::cluster::is_legal_name;
 use crate::types::TopicId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -58,12 +58,25 @@ impl Shared {
     }
 
     /// Whether no broker has ever answered this client.
-    pub(crate) fn has_heard_nothing(&self) -> bool {
+    fn has_heard_nothing(&self) -> bool {
         self.cluster.view().version == 0
     }
 
     fn is_answered_for(&self, topic: &str) -> bool {
         self.cluster.view().topic(topic).is_some()
+    }
+
+    /// As [`Self::learn_topic_or_spool`], without waiting: the unpartitioned queue is made if no broker was ever heard.
+    pub(crate) fn try_spool_topic(self: &Arc<Self>, topic: &str) -> Result<(), Wait> {
+        if self.config.spool.is_none() || !self.has_heard_nothing() {
+            return Err(Wait::Topic);
+        }
+        let name: Arc<str> = Arc::from(topic);
+        if !is_legal_name(topic) {
+            return Err(Wait::Refused(MetadataError::InvalidTopicName { topic: name }.into()));
+        }
+        self.unpartitioned_queue(&name);
+        Ok(())
     }
 
     /// The topic's unpartitioned queue, made if there is none. It takes records only while the partitions are not known;
@@ -109,16 +122,14 @@ impl Shared {
     pub(super) fn append_unpartitioned(
         &self,
         queue: &Arc<PartitionQueue>,
-        record: &Record<'_>,
-        size: usize,
-        room: &mut Option<Room>,
+        appending: &mut Appending<'_, '_>,
     ) -> Result<Appended, Wait> {
-        if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
+        if let Some(partition) = appending.record.partition.filter(|partition| *partition < 0) {
             let topic = queue.partition.topic.clone();
             return Err(Wait::Refused(SendCause::NoSuchPartition { topic, partition, partitions: 0 }));
         }
         loop {
-            if let Some(appended) = self.append_once(queue, record, size, room)? {
+            if let Some(appended) = self.append_once(queue, appending)? {
                 return Ok(appended);
             }
         }
