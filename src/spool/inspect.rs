@@ -307,15 +307,16 @@ pub fn inspect(directory: impl AsRef<Path>) -> Result<Inspection, SpoolError> {
     let directory = directory.as_ref();
     let mut look = Look::at(directory)?;
     let batches: Vec<Batch> = look.take_batches().iter().map(Batch::from).collect();
-    let recovered = &look.recovered;
+    let recovered = &look.found.recovered;
+    let (segments, disk_bytes) = look.files();
     let topics = recovered.topics.iter();
     let acknowledged = recovered.acknowledged.iter().map(|(partition, known)| (partition.clone(), *known));
     Ok(Inspection {
         directory: directory.to_owned(),
         cluster_id: recovered.cluster_id.as_ref().map(ToString::to_string),
         holder: look.holder.clone(),
-        disk_bytes: look.disk_bytes,
-        segments: look.segments,
+        disk_bytes,
+        segments,
         topics: topics
             .map(|(name, (id, partitions))| (name.to_string(), Topic { id: *id, partitions: *partitions }))
             .collect(),
@@ -323,7 +324,7 @@ pub fn inspect(directory: impl AsRef<Path>) -> Result<Inspection, SpoolError> {
         batches,
         positions: recovered.positions.iter().map(|(source, position)| (source.to_string(), *position)).collect(),
         damage: look.damage.clone(),
-        set_aside: look.set_aside.clone(),
+        set_aside: look.set_aside(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The spool's thread: what it is asked to write goes to disk in groups, one sync for all that waited.
 
-pub(crate) mod disk;
+mod disk;
 pub(crate) mod engine;
 #[cfg(test)]
 mod engine_tests;
