@@ -50,16 +50,19 @@ impl Waiting {
                 BatchStatus::Dead { .. } => rest.dead += batch.records,
                 BatchStatus::Parked { unknown: true, .. } if !self.resends => rest.unknown += batch.records,
                 _ if is_held => rest.held += batch.records,
-                _ => {
-                    rest.going += batch.records;
-                    continue;
-                }
+                _ => rest.going += batch.records,
             }
-            if !batch.status.is_dead() || self.dead_holds {
-                held.insert(place);
-            }
+            // One that is fenced, say, is only parked: why it does not go is worth telling too.
             if let (None, Some(reason)) = (&rest.reason, batch.status.reason()) {
                 rest.reason = Some(format!("batch {} for {}: {reason}", batch.id, batch.topic));
+            }
+            let waits = match &batch.status {
+                BatchStatus::Dead { .. } => self.dead_holds,
+                BatchStatus::Parked { unknown, .. } => *unknown && !self.resends,
+                _ => is_held,
+            };
+            if waits {
+                held.insert(place);
             }
         }
         rest
