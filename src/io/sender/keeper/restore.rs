@@ -152,7 +152,7 @@ impl Sender {
                 Ok(index) => self.shared.add_partitions(&partition.topic, index + 1),
                 Err(_) => drop(self.shared.unpartitioned_queue(&partition.topic)),
             }
-            self.shared.ask_for_topic(&partition.topic);
+            self.shared.ask_until_known(partition.topic.clone());
         }
         self.ensure_parts(usize::MAX);
         if let Some(keeper) = &mut self.keeper {

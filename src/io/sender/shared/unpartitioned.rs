@@ -18,9 +18,11 @@ const ASK_ROUND: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// Makes queues for topics that the spool remembers: name, id and partition count.
-    pub(crate) fn with_known_topics(&self, topics: &BTreeMap<Arc<str>, (TopicId, i32)>) {
+    pub(crate) fn with_known_topics(self: &Arc<Self>, topics: &BTreeMap<Arc<str>, (TopicId, i32)>) {
         for (name, (_, partitions)) in topics {
             self.add_partitions(name, usize::try_from(*partitions).unwrap_or(0));
+            // Nothing else does: `send` finds the queues there, and asks nobody for the leaders.
+            self.ask_until_known(name.clone());
         }
     }
 
@@ -170,7 +172,7 @@ impl Shared {
     }
 
     /// Asks for the topic until it is known, or the producer is gone.
-    fn ask_until_known(self: &Arc<Self>, topic: Arc<str>) {
+    pub(crate) fn ask_until_known(self: &Arc<Self>, topic: Arc<str>) {
         let (shared, cluster) = (Arc::downgrade(self), self.cluster.clone());
         self.cluster.thread().spawn(async move {
             let backoff = cluster.retry_backoff();
