@@ -198,8 +198,10 @@ enum ProbeCause {
     Restart,
     /// It answered "out of order" to the oldest open batch.
     OutOfOrder,
-    /// The batch in doubt is so old-dated that the leader may have forgotten it.
-    Age,
+    /// The batch in doubt is so old-dated, or was sent to another leader so long ago, that this one may not remember it.
+    Doubtful,
+    /// The batch in doubt has to come after one that will be stamped anew: a leader that knows neither would take it.
+    Behind,
     /// The batch in doubt was refused for good, which an earlier attempt may have been spared.
     Refusal(ProduceVerdict),
 }
@@ -214,8 +216,10 @@ pub(crate) struct Entry<B> {
     last: i32,
     state: State,
     doubt: bool,
-    /// A probe answered since the last doubt, so that an old-dated batch may go again.
-    cleared: bool,
+    /// Who was asked for it since the last doubt, so that it may go again although it is doubtful.
+    cleared: Option<Leadership>,
+    /// To whom it was sent last.
+    sent_to: Option<Leadership>,
     attempts: u32,
     setback: Option<Setback>,
 }
@@ -304,6 +308,11 @@ impl<B: Stampable> Window<B> {
     /// Takes a batch that goes before all that have no sequence yet.
     pub(crate) fn push_front(&mut self, batch: B) {
         self.pending.push_front(batch);
+    }
+
+    /// The highest sequence acknowledged under the present identity.
+    pub(crate) fn acknowledged(&self) -> Option<i32> {
+        self.confirmed
     }
 
     /// How many batches have a sequence and are not settled.
@@ -418,12 +427,17 @@ impl<B: Stampable> Window<B> {
             if old && in_flight > 0 {
                 return Next::Idle;
             }
-            if old && self.entries[at].doubt && !self.entries[at].cleared {
-                self.probe_needed = Some((ProbeCause::Age, self.entries[at].id));
+            let behind = self.is_behind_absent(at);
+            let entry = &mut self.entries[at];
+            // A batch of a spool may have waited long enough for another replica to have lost track.
+            let moved = self.config.durable && entry.sent_to != Some(leader);
+            if (old || behind || moved) && entry.doubt && entry.cleared != Some(leader) {
+                let cause = if behind { ProbeCause::Behind } else { ProbeCause::Doubtful };
+                self.probe_needed = Some((cause, entry.id));
                 return if in_flight == 0 { Next::Probe } else { Next::Idle };
             }
-            let entry = &mut self.entries[at];
             entry.state = State::InFlight;
+            entry.sent_to = Some(leader);
             entry.attempts += 1;
             return Next::Send(entry.id);
         }
@@ -464,7 +478,8 @@ impl<B: Stampable> Window<B> {
             batch: Some(batch),
             state,
             doubt: false,
-            cleared: false,
+            cleared: None,
+            sent_to: None,
             attempts: u32::from(state == State::InFlight),
             setback: None,
         });
@@ -540,6 +555,21 @@ impl<B: Stampable> Window<B> {
     /// Whether nothing sent before entry `at` is still open.
     fn is_oldest_open(&self, at: usize) -> bool {
         self.entries.iter().take(at).all(|entry| matches!(entry.state, State::Stored(_) | State::Absent))
+    }
+
+    /// Whether a batch before entry `at` is to be stamped anew.
+    fn is_behind_absent(&self, at: usize) -> bool {
+        self.entries.iter().take(at).any(|entry| entry.state == State::Absent)
+    }
+
+    /// Entry `at` is stamped anew, so what follows it has to be looked at again.
+    fn set_absent(&mut self, at: usize) {
+        self.entries[at].state = State::Absent;
+        self.closing = true;
+        self.resolved_under = None;
+        for entry in self.entries.iter_mut().skip(at + 1) {
+            entry.cleared = None;
+        }
     }
 
     fn cool_down(&mut self) {
