@@ -76,6 +76,7 @@ impl<B: Stampable> Window<B> {
     /// The answer to [`Next::Probe`], from the leader `leader`.
     pub(crate) fn on_probe(&mut self, leader: Leadership, answer: ProbeAnswer, out: &mut Vec<Settled<B>>) {
         let (Some(identity), Some((cause, id))) = (self.identity, self.probe_needed.take()) else { return };
+        self.known = matches!(answer, ProbeAnswer::Known { .. });
         self.blind = answer == ProbeAnswer::Unavailable;
         self.on_probed(identity, (cause, id), leader, answer, out);
         self.settle_unconfirmed(out);
@@ -169,6 +170,12 @@ impl<B: Stampable> Window<B> {
         self.failures = 0;
         self.retry_at = None;
         self.note_confirmed(at);
+        // An old-dated one goes right after the leader was asked for it, or not at all.
+        for later in at + 1..self.entries.len() {
+            if self.old_dated(&self.entries[later]) {
+                self.entries[later].cleared = None;
+            }
+        }
         // This one is replicated, so what the same leader has before it is replicated too.
         while let Some(stored) = self.entries.iter().take(at).position(|e| e.state == State::Stored(leader)) {
             self.settle_delivered(stored, None, out);
@@ -196,14 +203,16 @@ impl<B: Stampable> Window<B> {
 
     fn on_setback(&mut self, at: usize, doubt: bool, setback: Setback, retry_at: Instant, out: &mut Vec<Settled<B>>) {
         self.cool_down();
-        if doubt {
+        // What was said holds until the leader takes something, or forgets.
+        let stale = doubt || self.known;
+        if stale {
             self.resolved_under = None;
         }
         let oldest = self.is_oldest_open(at);
         let entry = &mut self.entries[at];
         entry.setback = Some(setback);
         entry.doubt |= doubt;
-        if doubt {
+        if stale {
             entry.cleared = None;
         }
         if entry.batch.is_none() {

@@ -261,6 +261,8 @@ pub(crate) struct Window<B> {
     scan_needed: Option<scan::ScanNeeded>,
     /// The leader could not be asked when it was probed last.
     blind: bool,
+    /// The leader knew the producer when it was probed last; it may forget it.
+    known: bool,
     /// Unix time in milliseconds when the owner called last.
     wall: i64,
     /// The highest sequence acknowledged under this identity.
@@ -291,6 +293,7 @@ impl<B: Stampable> Window<B> {
             probe_needed: None,
             scan_needed: None,
             blind: false,
+            known: false,
             wall: 0,
             confirmed: None,
             confirmed_newest: 0,

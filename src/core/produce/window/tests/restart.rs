@@ -243,8 +243,6 @@ struct World {
     fly: VecDeque<Sent>,
     /// Requests of a dead process that a broker still has in its socket.
     late: VecDeque<Sent>,
-    /// A probe was answered, and what follows from it is under way.
-    fresh: bool,
     noted: Option<Noted>,
     lives: u32,
     delivered: BTreeSet<u64>,
@@ -275,7 +273,6 @@ impl World {
             window: Window::new(durable()),
             fly: VecDeque::new(),
             late: VecDeque::new(),
-            fresh: false,
             noted: None,
             lives: 1,
             delivered: BTreeSet::new(),
@@ -320,9 +317,11 @@ impl World {
             Next::Probe => {
                 let answer = if self.weather.blind { ProbeAnswer::Unavailable } else { self.partition.probe() };
                 self.window.on_probe(self.leader, answer, &mut self.out);
-                self.fresh = true;
             }
-            Next::Scan(_) if self.random.chance(trouble) => self.window.on_scan_failed(retry_at),
+            // What is not replicated cannot be read.
+            Next::Scan(_) if self.random.chance(trouble) || self.partition.replicated < self.partition.log.len() => {
+                self.window.on_scan_failed(retry_at)
+            }
             Next::Scan(id) => {
                 let from = self.window.batch(id).and_then(|(batch, _)| batch.noted);
                 let answer = match self.random.below(8) {
@@ -330,7 +329,6 @@ impl World {
                     _ => self.partition.scan(from, self.weather.compacted),
                 };
                 self.window.on_scan(self.leader, answer, &mut self.out);
-                self.fresh = true;
             }
             Next::Save(id) => {
                 let noted = self.noted;
@@ -358,7 +356,6 @@ impl World {
     fn serve(&mut self, trouble: u64) {
         let Some(sent) = self.fly.pop_front() else { return };
         let retry_at = self.retry_at();
-        self.fresh = false;
         let leader = self.leader;
         if !self.random.chance(trouble) {
             let (code, offset) = self.partition.append(&sent);
@@ -411,7 +408,8 @@ impl World {
             self.elect();
         }
         // A request does not live as long as brokers remember, and they look every ten minutes.
-        if self.weather.old_dates && !self.fresh && self.random.chance(trouble) && self.partition.forget(self.wall) {
+        let fresh = self.window.entries.iter().any(|entry| entry.doubt && entry.cleared.is_some());
+        if self.weather.old_dates && !fresh && self.random.chance(trouble) && self.partition.forget(self.wall) {
             self.late.clear();
         }
         if self.weather.retention && self.random.chance(trouble / 10) {
@@ -502,7 +500,6 @@ impl World {
         self.disk.crash(kept);
         self.late.extend(std::mem::take(&mut self.fly));
         self.lives += 1;
-        self.fresh = false;
         let away = if self.weather.old_dates && self.random.chance(30) { 2 * EXPIRY as u64 } else { 500 };
         self.wall += self.random.below(away) as i64;
         for _ in 0..self.random.below(6) {
