@@ -136,12 +136,12 @@ impl<B: Stampable> Window<B> {
                     } else {
                         self.entries[at].state = State::Stored(leader);
                     }
-                } else if ahead < 0 && (advance(last_sequence, 1) != first || self.is_behind_absent(at)) {
+                } else if ahead < 0 && (advance(last_sequence, 1) != first || self.is_behind(at)) {
                     self.on_lost_or_gap(at, identity, Some(last_sequence), out);
                 }
                 // Otherwise it is the leader's newest (answered with its offset) or the very next: it goes again.
             }
-            ProbeAnswer::Known { .. } if first == 0 && !self.is_behind_absent(at) => {}
+            ProbeAnswer::Known { .. } if first == 0 && !self.is_behind(at) => {}
             ProbeAnswer::Known { .. } => self.on_lost_or_gap(at, identity, None, out),
         }
     }
@@ -302,6 +302,7 @@ impl<B: Stampable> Window<B> {
                         state: State::Absent,
                         doubt: false,
                         cleared: None,
+                        behind_gap: false,
                         sent_to: None,
                         attempts: 0,
                         setback: setback.clone(),
@@ -329,6 +330,13 @@ impl<B: Stampable> Window<B> {
         }
         if !in_flight {
             self.entries.remove(at);
+            if self.config.durable {
+                for later in self.entries.iter_mut().skip(at) {
+                    later.behind_gap = true;
+                    later.cleared = None;
+                }
+                self.resolved_under = None;
+            }
             self.cool_down();
             self.closing = true;
             self.probe_needed = None;

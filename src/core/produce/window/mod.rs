@@ -200,7 +200,8 @@ enum ProbeCause {
     OutOfOrder,
     /// The batch in doubt is so old-dated, or was sent to another leader so long ago, that this one may not remember it.
     Doubtful,
-    /// The batch in doubt has to come after one that will be stamped anew: a leader that knows neither would take it.
+    /// The batch in doubt comes after one that will be stamped anew, or was given up: a leader that knows neither would take
+    /// it.
     Behind,
     /// The batch in doubt was refused for good, which an earlier attempt may have been spared.
     Refusal(ProduceVerdict),
@@ -218,6 +219,9 @@ pub(crate) struct Entry<B> {
     doubt: bool,
     /// Who was asked for it since the last doubt, so that it may go again although it is doubtful.
     cleared: Option<Leadership>,
+    /// One before it was given up. A leader that does not know the producer would take this one although that one is
+    /// missing, and a process that finds both in its spool would then believe that one to be stored.
+    behind_gap: bool,
     /// To whom it was sent last.
     sent_to: Option<Leadership>,
     attempts: u32,
@@ -430,7 +434,7 @@ impl<B: Stampable> Window<B> {
             if old && in_flight > 0 {
                 return Next::Idle;
             }
-            let behind = self.is_behind_absent(at);
+            let behind = self.is_behind(at);
             let entry = &mut self.entries[at];
             // A batch of a spool may have waited long enough for another replica to have lost track.
             let moved = self.config.durable && entry.sent_to != Some(leader);
@@ -482,6 +486,7 @@ impl<B: Stampable> Window<B> {
             state,
             doubt: false,
             cleared: None,
+            behind_gap: false,
             sent_to: None,
             attempts: u32::from(state == State::InFlight),
             setback: None,
@@ -560,9 +565,9 @@ impl<B: Stampable> Window<B> {
         self.entries.iter().take(at).all(|entry| matches!(entry.state, State::Stored(_) | State::Absent))
     }
 
-    /// Whether a batch before entry `at` is to be stamped anew.
-    fn is_behind_absent(&self, at: usize) -> bool {
-        self.entries.iter().take(at).any(|entry| entry.state == State::Absent)
+    /// Whether a batch before entry `at` is to be stamped anew or was given up: it must not be taken as it stands.
+    fn is_behind(&self, at: usize) -> bool {
+        self.entries[at].behind_gap || self.entries.iter().take(at).any(|entry| entry.state == State::Absent)
     }
 
     /// Entry `at` is stamped anew, so what follows it has to be looked at again.

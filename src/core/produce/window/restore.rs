@@ -63,6 +63,7 @@ impl<B: Stampable> Window<B> {
                 state: if first.is_some() { State::Waiting } else { State::Absent },
                 doubt: first.is_some(),
                 cleared: None,
+                behind_gap: false,
                 sent_to: None,
                 attempts: 0,
                 setback: None,
@@ -134,7 +135,7 @@ impl<B: Stampable> Window<B> {
     fn resolve_blindly(&mut self, leader: Leadership, out: &mut Vec<Settled<B>>) {
         // Behind one that goes anew later, it would come too early if the broker took it.
         let unclear =
-            |at: &usize| (self.is_behind_absent(*at) && self.confirmed.is_none()) || self.old_dated(&self.entries[*at]);
+            |at: &usize| (self.is_behind(*at) && self.confirmed.is_none()) || self.old_dated(&self.entries[*at]);
         let unclear: Vec<EntryId> = self.unresolved().filter(unclear).map(|at| self.entries[at].id).collect();
         for id in unclear {
             if let Some(at) = self.entries.iter().position(|entry| entry.id == id) {
@@ -222,7 +223,7 @@ impl<B: Stampable> Window<B> {
     fn go_as_they_stand_from(&mut self, from: usize, leader: Leadership) {
         let mut behind = false;
         for (at, entry) in self.entries.iter_mut().enumerate() {
-            behind |= entry.state == State::Absent;
+            behind |= entry.state == State::Absent || entry.behind_gap;
             if at < from || entry.state != State::Waiting {
                 continue;
             }

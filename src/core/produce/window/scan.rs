@@ -75,7 +75,7 @@ impl<B: Stampable> Window<B> {
                 self.settle_delivered(at, offset, out);
             } else if absent {
                 self.entries[at].cleared = Some(leader);
-                if self.is_behind_absent(at) {
+                if self.is_behind(at) {
                     self.entries[at].state = State::Absent;
                 }
             } else {
