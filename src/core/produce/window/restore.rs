@@ -155,11 +155,7 @@ impl<B: Stampable> Window<B> {
         log_start: Option<i64>,
         out: &mut Vec<Settled<B>>,
     ) {
-        if log_start == Some(0)
-            && !self.is_old(self.confirmed_newest)
-            && !self.entries.iter().any(|entry| self.old_dated(entry))
-        {
-            // Nothing was deleted, and it is too early to forget the last one written, whichever it is.
+        if log_start == Some(0) && self.is_too_early_to_forget() {
             self.report_lost(identity, None, out);
         }
         if self.unresolved().all(|at| self.is_absence_proven(&self.entries[at], log_start)) {
@@ -167,6 +163,17 @@ impl<B: Stampable> Window<B> {
         } else {
             self.scan_oldest(leader, true);
         }
+    }
+
+    /// Whether the last batch written, whichever of those known to be sent it was, is well inside the expiry.
+    fn is_too_early_to_forget(&self) -> bool {
+        let mut last = self.confirmed;
+        let follows = |entry: &Entry<B>| {
+            let before = last.replace(entry.last);
+            before.is_some_and(|before| advance(before, 1) == entry.first) && !self.old_dated(entry)
+        };
+        !self.is_old(self.confirmed_newest)
+            && self.entries.iter().filter(|entry| entry.state == State::Waiting).all(follows)
     }
 
     /// The leader's last sequence of this identity is `found`.

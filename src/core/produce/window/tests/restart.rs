@@ -622,9 +622,10 @@ fn lives(seed: u64, weather: Weather) -> u32 {
     world.lives
 }
 
-fn many(seeds: std::ops::Range<u64>, weather: Weather) {
-    let died: u32 = seeds.map(|seed| lives(seed, weather)).sum();
-    assert!(!weather.crashes || died > 1_000, "the model crashes often: {died}");
+fn many(seeds: u64, weather: Weather) {
+    let seeds = std::env::var("MODEL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(seeds);
+    let died: u32 = (0..seeds).map(|seed| lives(seed, weather)).sum();
+    assert!(!weather.crashes || u64::from(died) > 2 * seeds, "the model crashes often: {died}");
 }
 
 const FAIR: Weather =
@@ -649,35 +650,35 @@ fn one_seed() {
 
 #[test]
 fn stamps_on_disk_first_and_no_crash() {
-    many(0..500, Weather { crashes: false, ..FAIR });
+    many(500, Weather { crashes: false, ..FAIR });
 }
 
 #[test]
 fn each_record_once_through_crashes_of_the_process() {
-    many(0..2_000, FAIR);
+    many(2_000, FAIR);
 }
 
 #[test]
 fn each_record_once_where_brokers_forget_producers() {
-    many(0..1_000, Weather { old_dates: true, ..FAIR });
+    many(1_000, Weather { old_dates: true, ..FAIR });
 }
 
 #[test]
 fn each_record_once_where_logs_are_trimmed() {
-    many(0..1_000, Weather { retention: true, ..FAIR });
+    many(1_000, Weather { retention: true, ..FAIR });
 }
 
 #[test]
 fn each_record_once_where_elections_are_unclean() {
-    many(0..1_000, Weather { unclean: true, ..FAIR });
+    many(1_000, Weather { unclean: true, ..FAIR });
 }
 
 #[test]
 fn each_record_once_in_compacted_topics() {
-    many(0..500, Weather { compacted: true, old_dates: true, ..FAIR });
+    many(500, Weather { compacted: true, old_dates: true, ..FAIR });
 }
 
 #[test]
 fn each_record_once_where_nobody_may_ask() {
-    many(0..1_000, Weather { blind: true, ..FAIR });
+    many(1_000, Weather { blind: true, ..FAIR });
 }
