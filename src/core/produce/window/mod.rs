@@ -74,7 +74,8 @@ pub(crate) enum Next {
     Idle,
     /// Nothing before this time.
     Wait(Instant),
-    /// Write this batch and its stamp to disk, then call [`Window::on_saved`]; it is not sent before that.
+    /// Write this batch and its stamp to disk, after all that was settled before, then call [`Window::on_saved`]; it is not
+    /// sent before that.
     Save(EntryId),
     /// Send this batch; it counts as in flight now.
     Send(EntryId),

@@ -451,8 +451,11 @@ impl World {
             let (list, batch) = match settled {
                 Settled::Delivered { batch, base_offset } => {
                     if let Some(offset) = base_offset {
-                        let stored = self.partition.log.iter().find(|stored| stored.offset == offset).unwrap();
-                        assert_eq!(stored.numbers.start, batch.from, "seed {}: wrong offset", self.seed);
+                        let at_offset = self.partition.log.iter().find(|stored| stored.offset == offset);
+                        let right = at_offset.map_or(self.partition.lost.contains(&batch.from), |stored| {
+                            stored.numbers.start == batch.from
+                        });
+                        assert!(right, "seed {}: wrong offset", self.seed);
                         let end = offset + batch.records as i64;
                         self.noted = Some(Noted { offset: end, leader_epoch: self.leader.epoch });
                     }
@@ -570,6 +573,8 @@ fn lives(seed: u64, weather: Weather) -> u32 {
         world.now += Duration::from_millis(passed);
         world.wall += passed as i64;
         world.window.on_time(world.now, &mut world.out);
+        // What became of batches goes to the spool before the stamps that follow from it.
+        world.settle();
         world.act(trouble);
         if world.random.chance(30) {
             world.sync();
@@ -655,22 +660,22 @@ fn stamps_on_disk_first_and_no_crash() {
 
 #[test]
 fn each_record_once_through_crashes_of_the_process() {
-    many(2_000, FAIR);
+    many(1_000, FAIR);
 }
 
 #[test]
 fn each_record_once_where_brokers_forget_producers() {
-    many(1_000, Weather { old_dates: true, ..FAIR });
+    many(500, Weather { old_dates: true, ..FAIR });
 }
 
 #[test]
 fn each_record_once_where_logs_are_trimmed() {
-    many(1_000, Weather { retention: true, ..FAIR });
+    many(500, Weather { retention: true, ..FAIR });
 }
 
 #[test]
 fn each_record_once_where_elections_are_unclean() {
-    many(1_000, Weather { unclean: true, ..FAIR });
+    many(500, Weather { unclean: true, ..FAIR });
 }
 
 #[test]
@@ -680,5 +685,5 @@ fn each_record_once_in_compacted_topics() {
 
 #[test]
 fn each_record_once_where_nobody_may_ask() {
-    many(1_000, Weather { blind: true, ..FAIR });
+    many(500, Weather { blind: true, ..FAIR });
 }
