@@ -4,8 +4,8 @@ use super::*;
 use crate::core::verdict::produce::{ProduceVerdict, produce};
 use crate::wire::ErrorCode;
 
-mod doubt;
 mod restart;
+mod restored;
 
 const LEADER: Leadership = Leadership { broker: 1, epoch: 3 };
 const ID: ProducerIdentity = ProducerIdentity { id: 9, epoch: 0 };
