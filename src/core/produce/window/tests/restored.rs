@@ -98,7 +98,7 @@ fn an_epoch_nobody_gave_out_is_another_copy() {
 /// The leader has more than the spool: said once, and the log proves what is in it.
 #[test]
 fn beyond_what_was_sent() {
-    for (complete, fate) in [(true, "beyond d0 u1"), (false, "beyond d0 u1")] {
+    for complete in [true, false] {
         let (mut window, mut out) = (restored(2), vec![]);
         window.next(Instant::now(), 0, LEADER);
         window.on_probe(LEADER, known(9), &mut out);
@@ -106,7 +106,7 @@ fn beyond_what_was_sent() {
         let found = vec![(0, 5, 70)];
         let answer = if complete { ScanAnswer::Done { found } } else { ScanAnswer::Compacted { found } };
         window.on_scan(LEADER, answer, &mut out);
-        assert_eq!(fates(&out), fate);
+        assert_eq!(fates(&out), "beyond d0 u1", "what is missing may have been trimmed, so it is unknown");
         goes_on_at_the_floor(&mut window);
     }
 }
