@@ -1,10 +1,11 @@
 //! The spool's thread: what it is asked to write goes to disk in groups, one sync for all that waited.
 
-pub(crate) mod disk;
+mod disk;
 pub(crate) mod engine;
 #[cfg(test)]
 mod engine_tests;
 pub(crate) mod files;
+pub(crate) mod inspect;
 mod reclaim;
 mod room;
 pub(crate) mod scan;
