@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod spool;
 pub mod types;
 #[doc(hidden)]
 pub mod wire;

@@ -4,7 +4,7 @@ use super::Producer;
 use crate::client::Client;
 use crate::config::{ConfigError, Durability, ProducerConfig, Settings, SpoolConfig};
 use crate::core::produce::partitioner::{DefaultPartitioner, Partitioner};
-use crate::error::BuildError;
+use crate::error::{BuildError, SpoolError};
 use crate::io::sender::shared::{Shared, SpoolSide};
 use crate::io::sender::{self, keeper};
 use crate::types::{Acks, Compression};
@@ -156,7 +156,17 @@ impl ProducerBuilder {
         let (side, recovered) = match self.config.spool.clone() {
             None => (None, None),
             Some(config) => {
-                let (spool, recovered) = keeper::open(config).await?;
+                let adopting = config.adopt.then(|| config.directory.clone());
+                let (spool, mut recovered) = keeper::open(config).await?;
+                if let Some(path) = adopting {
+                    let deadline = cluster.thread().deadline(self.config.max_block);
+                    let contact = cluster.first_contact(deadline).await;
+                    let (Ok(()), Some(id)) = (contact, cluster.view().cluster_id.clone()) else {
+                        let why = "spool.adopt has to know the cluster, and no broker has told its id".to_owned();
+                        return Err(SpoolError::Refused { path, why }.into());
+                    };
+                    keeper::adopt(&spool, &mut recovered, &id);
+                }
                 (Some(SpoolSide { spool, positions: recovered.positions.clone() }), Some(recovered))
             }
         };

@@ -404,3 +404,6 @@ fn owned_records(section: &RecordsSection, topic: &str) -> Vec<OwnedRecord> {
     });
     records.collect()
 }
+
+#[cfg(test)]
+mod tests;

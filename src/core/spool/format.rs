@@ -215,6 +215,8 @@ pub(crate) struct SetAside {
     pub(crate) len: u64,
     /// It may have held stamps of batches below this id; 0 when it held none.
     pub(crate) doubt_below: u64,
+    /// The newest group when it was found: stamps made later are beyond doubt.
+    pub(crate) number: u64,
 }
 
 /// One thing on disk.
@@ -312,7 +314,7 @@ impl Entry {
         match op {
             Op::Batch(batch) => Entry::Batch(BatchHead::of(batch)),
             Op::Stamp { batch, stamp } => Entry::Stamp { batch: *batch, stamp: *stamp, number },
-            Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: outcome.clone() },
+            Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: shortened(outcome) },
             Op::Position { source, position } => Entry::Position { source: source.clone(), position: *position },
             Op::Cluster(id) => Entry::Cluster(id.clone()),
             Op::Topic { name, id, partitions } => Entry::Topic { name: name.clone(), id: *id, partitions: *partitions },
@@ -417,6 +419,7 @@ impl Entry {
                 put_u64(out, place.place.offset);
                 put_u64(out, place.len);
                 put_u64(out, place.doubt_below);
+                put_u64(out, place.number);
                 SET_ASIDE
             }
             Entry::Dropped(sequence) => {
@@ -471,12 +474,27 @@ impl Entry {
                 place: Place { segment: fields.u64()?, offset: fields.u64()? },
                 len: fields.u64()?,
                 doubt_below: fields.u64()?,
+                number: fields.u64()?,
             }),
             DROPPED => Entry::Dropped(fields.u64()?),
             _ => return None,
         };
         fields.bytes.is_empty().then_some(entry)
     }
+}
+
+/// What a reason may take, in bytes: it moves with its batch.
+const REASON: usize = 2 << 10;
+
+/// `outcome` with a reason that is not too long.
+fn shortened(outcome: &Outcome) -> Outcome {
+    let mut outcome = outcome.clone();
+    if let Outcome::Parked { reason, .. } | Outcome::Dead { reason, .. } = &mut outcome
+        && reason.len() > REASON
+    {
+        *reason = reason.get(..reason.floor_char_boundary(REASON)).unwrap_or_default().into();
+    }
+    outcome
 }
 
 fn decode_batch(fields: &mut Fields<'_>) -> Option<BatchHead> {

@@ -3,10 +3,10 @@
 mod outstanding;
 
 use crate::core::produce::accumulator::{Permit, Room, Token};
-use crate::error::SendCause;
 use crate::metrics::Counters;
 use crate::sync::lock;
 use bytes::BytesMut;
+pub(super) use outstanding::Lost;
 use outstanding::Outstanding;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -90,7 +90,7 @@ impl Budget {
     }
 
     /// Resolves when every batch opened before now is settled or parked. The sender is dropped unused with the budget.
-    pub(crate) fn settled(&self) -> oneshot::Receiver<Option<SendCause>> {
+    pub(crate) fn settled(&self) -> oneshot::Receiver<Option<Lost>> {
         self.live.none_left()
     }
 
@@ -99,9 +99,9 @@ impl Budget {
         self.live.len()
     }
 
-    /// Resolves when every batch opened before now is in the spool, or settled, with why one of them did not get there.
+    /// Resolves when every batch opened before now is in the spool, or settled, with those that did not get there.
     /// None without a spool.
-    pub(crate) fn spooled(&self) -> Option<oneshot::Receiver<Option<SendCause>>> {
+    pub(crate) fn spooled(&self) -> Option<oneshot::Receiver<Option<Lost>>> {
         self.unspooled.as_ref().map(|unspooled| unspooled.none_left())
     }
 

@@ -51,12 +51,16 @@ pub(crate) struct Shared {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueues>>>,
     /// All queues in the order of their ids.
     queues: Mutex<Vec<Arc<PartitionQueue>>>,
+    /// How many topics have an unpartitioned queue.
+    undivided: AtomicUsize,
     signals: Mutex<Vec<Arc<PartitionQueue>>>,
     notify: Notify,
-    /// Somebody waits for memory.
+    /// Somebody asked for memory in vain.
     urged: AtomicBool,
     /// Why, if not because it was closed.
     refusal: OnceLock<SendCause>,
+    /// How many wait for memory.
+    memory_waiters: AtomicUsize,
     /// No more records are taken.
     closed: AtomicBool,
     /// The sender ends.
@@ -93,6 +97,17 @@ pub(crate) struct SpoolSide {
     pub(crate) spool: Spool,
     /// Up to where each source's records are in it, or delivered.
     pub(crate) positions: BTreeMap<Arc<str>, u64>,
+}
+
+/// A record on its way into a batch.
+struct Appending<'a, 'r> {
+    record: &'a Record<'r>,
+    /// The most bytes it takes.
+    size: usize,
+    /// Room brought along, or found on the way.
+    room: &'a mut Option<Room>,
+    /// What was sealed on the way, to be finished when no lock is held any more.
+    sealed: Vec<(Arc<PartitionQueue>, Sealing)>,
 }
 
 /// Why a record is not in a batch yet.
@@ -143,10 +158,12 @@ impl Shared {
             cluster,
             topics: RwLock::default(),
             queues: Mutex::default(),
+            undivided: AtomicUsize::new(0),
             signals: Mutex::default(),
             notify: Notify::new(),
             urged: AtomicBool::new(false),
             refusal: OnceLock::new(),
+            memory_waiters: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             ended: watch::Sender::new(None),
@@ -160,6 +177,17 @@ impl Shared {
         if HEADER_LEN + size > limit {
             return Err(Wait::Refused(SendCause::TooLarge { size: HEADER_LEN + size, limit }));
         }
+        let mut appending = Appending { record, size, room, sealed: Vec::new() };
+        let appended = self.append_locked(&mut appending);
+        for (queue, sealing) in appending.sealed {
+            queue.finish(sealing);
+            self.signal(&queue);
+        }
+        appended
+    }
+
+    fn append_locked(&self, appending: &mut Appending<'_, '_>) -> Result<Appended, Wait> {
+        let record = appending.record;
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, which `refuse_more` waits for.
         if self.closed.load(Ordering::Acquire) {
@@ -167,27 +195,20 @@ impl Shared {
         }
         let topic = topics.get(record.topic).ok_or(Wait::Topic)?;
         match record.position {
-            None => self.append_to(topic, record, size, room),
+            None => self.append_to(topic, appending),
             Some(_) if !self.write_ahead => Err(Wait::Refused(SendCause::NeedsSpool(POSITION))),
-            Some((source, position)) => {
-                self.sources.advance(source, position, || self.append_to(topic, record, size, room))
-            }
+            // Under the lock, too: a cut has both the record and its position, or neither.
+            Some((source, position)) => self.sources.advance(source, position, || self.append_to(topic, appending)),
         }
     }
 
-    /// The rest of [`Self::append`], under the lock of the topics: what a cut sees is whole.
-    fn append_to(
-        &self,
-        topic: &TopicQueues,
-        record: &Record<'_>,
-        size: usize,
-        room: &mut Option<Room>,
-    ) -> Result<Appended, Wait> {
+    fn append_to(&self, topic: &TopicQueues, appending: &mut Appending<'_, '_>) -> Result<Appended, Wait> {
+        let record = appending.record;
         let queues = topic.queues.read().unwrap_or_else(PoisonError::into_inner);
         let partitions = &queues.partitions;
         if partitions.is_empty() {
             let queue = queues.unpartitioned.as_ref().ok_or(Wait::Topic)?;
-            return self.append_unpartitioned(queue, record, size, room);
+            return self.append_unpartitioned(queue, appending);
         }
         let chosen = record
             .partition
@@ -208,7 +229,7 @@ impl Shared {
                     partitions: partitions.len(),
                 }));
             };
-            if let Some(appended) = self.append_once(queue, record, size, room)? {
+            if let Some(appended) = self.append_once(queue, appending)? {
                 return Ok(appended);
             }
             if sticky {
@@ -217,24 +238,20 @@ impl Shared {
         }
     }
 
-    /// None when a new batch is needed and there is `room` for it now: it is to be tried again, perhaps elsewhere.
+    /// None when a new batch was needed and there is room for it now: it is to be tried again, perhaps elsewhere.
     #[inline]
     fn append_once(
         &self,
         queue: &Arc<PartitionQueue>,
-        record: &Record<'_>,
-        size: usize,
-        room: &mut Option<Room>,
+        appending: &mut Appending<'_, '_>,
     ) -> Result<Option<Appended>, Wait> {
+        let Appending { record, size, room, sealed } = appending;
         let thread = self.cluster.thread();
         let timestamp = record.timestamp.unwrap_or_else(|| thread.coarse_millis());
         let mut sealing: Option<Sealing> = None;
         let now = || (thread.now(), thread.coarse_millis());
-        let appended = queue.append(record, size, timestamp, room, &mut sealing, now);
-        if let Some(sealing) = sealing {
-            queue.finish(sealing);
-            self.signal(queue);
-        }
+        let appended = queue.append(record, *size, timestamp, room, &mut sealing, now);
+        sealed.extend(sealing.map(|sealing| (queue.clone(), sealing)));
         match appended {
             Append::Done(appended) => {
                 if appended.opened {
@@ -244,10 +261,10 @@ impl Shared {
             }
             Append::TooLarge => {
                 let limit = self.config.max_request_size;
-                Err(Wait::Refused(SendCause::TooLarge { size: HEADER_LEN + size, limit }))
+                Err(Wait::Refused(SendCause::TooLarge { size: HEADER_LEN + *size, limit }))
             }
             Append::NeedsRoom => {
-                *room = Some(self.try_reserve(self.batch.room_for(size))?);
+                **room = Some(self.try_reserve(self.batch.room_for(*size))?);
                 Ok(None)
             }
         }
@@ -362,6 +379,7 @@ impl Shared {
         if let Some(room) = self.budget.try_reserve(bytes) {
             return Ok(Room { space, ..room });
         }
+        let _waiter = Waiter::new(&self.memory_waiters);
         self.urge();
         let (reserve, left) = (self.budget.clone().reserve(bytes), deadline.saturating_duration_since(thread.now()));
         match thread.run(async move { tokio::time::timeout(left, reserve).await }).await {
@@ -398,9 +416,10 @@ impl Shared {
         }
     }
 
-    /// Whether somebody waited for memory since the last call.
+    /// Whether somebody waits for memory, or asked for it in vain since the last call.
     pub(crate) fn take_urged(&self) -> bool {
-        self.urged.swap(false, Ordering::AcqRel)
+        let urged = self.urged.swap(false, Ordering::AcqRel);
+        urged || self.config.spool.is_some() && self.memory_waiters.load(Ordering::Acquire) > 0
     }
 
     /// Tells the sender to look at `queue`.
@@ -441,9 +460,25 @@ impl Shared {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The sender has ended and gave up so many batches.
+    /// The sender has ended and gave up so many batches; with a spool, those that are neither delivered nor in it.
     pub(crate) fn set_ended(&self, left: usize) {
         self.ended.send_replace(Some(left));
+    }
+}
+
+/// Counts one who waits, for as long as it does.
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl Waiter<'_> {
+    fn new(count: &AtomicUsize) -> Waiter<'_> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Waiter(count)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -452,3 +487,6 @@ impl fmt::Debug for Shared {
         f.debug_struct("Producer").field("config", &self.config).field("budget", &self.budget).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,9 +23,17 @@ struct Set {
 /// Told when no batch below the number is left.
 struct Wait {
     below: u64,
-    /// Why the first of them was lost, if one was.
-    lost: Option<SendCause>,
-    done: oneshot::Sender<Option<SendCause>>,
+    lost: Option<Lost>,
+    done: oneshot::Sender<Option<Lost>>,
+}
+
+/// Batches that will not get there.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    /// Why the first of them did not.
+    pub(crate) cause: SendCause,
+    /// How many they are.
+    pub(crate) batches: usize,
 }
 
 /// One batch; it is there when this is dropped.
@@ -45,9 +53,9 @@ impl Outstanding {
         Arc::new(Entry { of: self.clone(), id })
     }
 
-    /// Resolves when every batch that entered before now is there, with why one of them was lost. The sender is dropped
+    /// Resolves when every batch that entered before now is there, with those that were lost. The sender is dropped
     /// unused along with this.
-    pub(super) fn none_left(&self) -> oneshot::Receiver<Option<SendCause>> {
+    pub(super) fn none_left(&self) -> oneshot::Receiver<Option<Lost>> {
         let (done, none_left) = oneshot::channel();
         let mut set = lock(&self.set);
         if set.batches.is_empty() {
@@ -75,7 +83,7 @@ impl Permit for Entry {}
 impl Unspooled for Entry {
     fn lost(&self, cause: &SendCause) {
         for wait in lock(&self.of.set).waits.iter_mut().filter(|wait| self.id < wait.below) {
-            wait.lost.get_or_insert_with(|| cause.clone());
+            wait.lost.get_or_insert_with(|| Lost { cause: cause.clone(), batches: 0 }).batches += 1;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The end: what was not delivered is in the spool, and the next producer that opens it goes on.
 
+use super::watch::Told;
 use crate::core::produce::accumulator::{ReadyBatch, Stored};
 use crate::error::SendCause;
 use crate::io::sender::Sender;
@@ -25,6 +26,7 @@ impl Sender {
                 left.extend(part.window.drain().into_iter().map(|(batch, maybe)| (id, batch, maybe)));
             }
         }
+        self.tell(Told::default(), 0);
         if let Some(keeper) = self.keeper.take() {
             keeper.spool.close().await;
         }

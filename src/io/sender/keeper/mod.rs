@@ -10,8 +10,9 @@ mod load;
 mod outcome;
 mod restore;
 mod scatter;
+mod watch;
 
-pub(crate) use restore::open;
+pub(crate) use restore::{adopt, open};
 
 use super::{Event, Sender};
 use crate::config::{Durability, SpoolConfig};
@@ -27,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use watch::Told;
 
 /// How often the sender looks for partitions that make no progress.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -86,6 +88,7 @@ pub(super) struct Keeper {
     scattering: BTreeSet<Arc<str>>,
     /// When to look at what makes no progress.
     look_at: Instant,
+    told: Told,
 }
 
 impl Keeper {
@@ -157,15 +160,16 @@ impl Sender {
     /// What the spool needs at the beginning of each turn.
     pub(super) fn keep(&mut self, now: Instant) {
         let Some(keeper) = &mut self.keeper else { return };
-        if self.shared.take_urged() && keeper.urged.is_none() {
-            keeper.urged = Some(now);
+        keeper.urged = self.shared.take_urged().then(|| keeper.urged.unwrap_or(now));
+        let overflow_all = !keeper.is_write_ahead() && self.shared.is_spooling_awaited();
+        if keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
+            self.make_room(now);
         }
-        let spool_all = !keeper.is_write_ahead() && self.shared.is_spooling_awaited();
-        if spool_all || keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
-            self.make_room();
+        if overflow_all {
+            (0..self.parts.len()).for_each(|id| self.spill(id));
         }
         self.cut_if_due(now);
-        self.look_for_stuck(now);
+        self.look_after(now);
     }
 
     /// Gives the spool's thread what this turn has gathered.

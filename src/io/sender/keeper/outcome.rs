@@ -1,13 +1,11 @@
 //! What became of spooled batches, and of partitions that make no progress.
 
-use super::LOOK_EVERY;
 use crate::config::{OnDead, OnUnknown};
 use crate::core::produce::accumulator::ReadyBatch;
 use crate::core::produce::window::{Reason, Setback, Stampable};
 use crate::core::spool::{Noted, Op, Outcome, Target};
 use crate::error::{SendCause, SpoolError};
 use crate::io::sender::Sender;
-use crate::wire::ErrorCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,49 +133,6 @@ impl Sender {
         parents.dedup();
         let replaced = |batch| Op::Outcome { batch, outcome: Outcome::Replaced };
         keeper.outgoing.ops.extend(parents.into_iter().map(replaced));
-    }
-
-    /// Partitions that have delivered nothing for `delivery.timeout.ms` are parked: still tried, but nobody waits for them.
-    pub(super) fn look_for_stuck(&mut self, now: Instant) {
-        let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.look_at <= now) else { return };
-        keeper.look_at = now + LOOK_EVERY;
-        for id in 0..self.parts.len() {
-            let timeout = self.shared.config.delivery_timeout;
-            let Some(part) = self.parts.get_mut(id) else { continue };
-            if part.window.is_empty() {
-                part.progress = now;
-            }
-            if part.parked || part.held.is_some() || now < part.progress + timeout {
-                continue;
-            }
-            self.park(id);
-        }
-    }
-
-    fn park(&mut self, id: usize) {
-        let why = self.excuse(id).unwrap_or_else(|| Arc::from("no broker has taken it"));
-        let unknown_topic = self.parts.get(id).is_some_and(|part| {
-            let view = self.view.borrow();
-            let topic = view.topic(&part.queue.partition.topic);
-            topic.is_some_and(|topic| topic.error == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
-        });
-        if self.keeper.as_ref().is_some_and(|keeper| !keeper.is_write_ahead()) {
-            self.spill(id);
-        }
-        let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
-        part.parked = true;
-        let partition = &part.queue.partition;
-        let reason: Arc<str> = Arc::from(if unknown_topic {
-            format!("the cluster has no topic {:?}", partition.topic)
-        } else {
-            why.to_string()
-        });
-        tracing::warn!(%partition, %reason, "nothing delivered within delivery.timeout.ms: the records stay in the spool and are tried again");
-        if let Some(stored) = part.window.batches_mut().find_map(|batch| batch.stored.as_ref()) {
-            let outcome = Outcome::Parked { unknown: false, reason };
-            keeper.later.ops.push(Op::Outcome { batch: stored.id, outcome });
-        }
-        part.window.batches_mut().for_each(ReadyBatch::release_live);
     }
 
     /// Overflow: what part `id` has in memory goes to disk, and the stamps of what was sent with it.

@@ -1,11 +1,11 @@
 //! The start: what the spool held becomes the windows' contents again.
 
-use super::{Durable, Keeper, LOOK_EVERY};
+use super::{Durable, Keeper, LOOK_EVERY, Told};
 use crate::config::SpoolConfig;
 use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Token, UNPARTITIONED, never};
 use crate::core::produce::window::{Restored, Window, WindowConfig};
 use crate::core::spool::plan::plan;
-use crate::core::spool::{Group, Noted, Recovered, Status, StoredBatch};
+use crate::core::spool::{Group, Noted, Op, Recovered, Status, StoredBatch};
 use crate::error::SpoolError;
 use crate::io::sender::Sender;
 use crate::io::spool::Spool;
@@ -28,6 +28,23 @@ pub(crate) async fn open(config: SpoolConfig) -> Result<(Spool, Recovered), Spoo
     }
 }
 
+/// Makes the records of another cluster's spool new ones of this cluster: its producer ids are a stranger's here.
+pub(crate) fn adopt(spool: &Spool, recovered: &mut Recovered, cluster: &Arc<str>) {
+    if recovered.cluster_id.as_ref().is_none_or(|id| id == cluster) {
+        return;
+    }
+    tracing::warn!(
+        from = recovered.cluster_id.as_deref(), to = %cluster, batches = recovered.batches.len(),
+        "the spool of another cluster is adopted: its records are sent here as new ones"
+    );
+    // The spool forgets all stamps with it.
+    spool.write_later(Group { ops: vec![Op::Cluster(cluster.clone())] });
+    recovered.cluster_id = Some(cluster.clone());
+    recovered.identity = None;
+    recovered.acknowledged.clear();
+    recovered.batches.iter_mut().for_each(|batch| batch.stamp = None);
+}
+
 impl Keeper {
     /// Takes over what an opened spool told.
     pub(in crate::io::sender) fn new(
@@ -38,12 +55,9 @@ impl Keeper {
         now: Instant,
     ) -> Keeper {
         let mut found: HashMap<TopicPartition, Vec<StoredBatch>> = HashMap::new();
-        for mut batch in recovered.batches {
+        for batch in recovered.batches {
             if matches!(batch.status, Status::Dead { .. }) {
                 continue;
-            }
-            if config.adopt {
-                batch.stamp = None;
             }
             let partition = batch.target.partition().unwrap_or(UNPARTITIONED);
             found.entry(TopicPartition::new(batch.target.topic().clone(), partition)).or_default().push(batch);
@@ -52,12 +66,12 @@ impl Keeper {
             spool,
             next_id: recovered.next_id,
             next_order: recovered.next_order,
-            cluster: recovered.cluster_id.filter(|_| !config.adopt),
+            cluster: recovered.cluster_id,
             topics: recovered.topics,
             found,
             waits: Some(waits),
-            acknowledged: if config.adopt { HashMap::new() } else { recovered.acknowledged },
-            current: recovered.identity.filter(|_| !config.adopt),
+            acknowledged: recovered.acknowledged,
+            current: recovered.identity,
             stamps_in_doubt: recovered.stamps_in_doubt,
             config,
             outgoing: Group::default(),
@@ -70,6 +84,7 @@ impl Keeper {
             cut_at: None,
             scattering: BTreeSet::new(),
             look_at: now + LOOK_EVERY,
+            told: Told::default(),
         }
     }
 
@@ -116,8 +131,12 @@ impl Keeper {
             identity,
             acknowledged: plan.acknowledged,
             acknowledged_newest: plan.acknowledged_newest,
-            floor: self.current.map_or(0, |current| current.epoch.saturating_add(1)),
-            entries: plan.sent.into_iter().map(|(batch, stamp)| (revive(batch), stamp.base_sequence)).collect(),
+            floor: self.current.map_or(0, |current| current.epoch.checked_add(1).unwrap_or(-1)),
+            entries: plan
+                .sent
+                .into_iter()
+                .map(|(batch, stamp)| (revive(batch), stamp.map(|stamp| stamp.base_sequence)))
+                .collect(),
             pending,
         };
         (Window::restore(config, restored), noted)
@@ -137,7 +156,7 @@ impl Sender {
                 Ok(index) => self.shared.add_partitions(&partition.topic, index + 1),
                 Err(_) => drop(self.shared.unpartitioned_queue(&partition.topic)),
             }
-            self.shared.ask_for_topic(&partition.topic);
+            self.shared.ask_until_known(partition.topic.clone());
         }
         self.ensure_parts(usize::MAX);
         if let Some(keeper) = &mut self.keeper {

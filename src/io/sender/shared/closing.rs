@@ -2,6 +2,7 @@
 
 use super::Shared;
 use crate::error::{CloseError, SendCause};
+use crate::io::sender::budget::Lost;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,15 +24,18 @@ impl Shared {
 
     /// Resolves when every batch of before is in the spool, or delivered; with why the first was not, if one was not.
     pub(crate) async fn flush_to_spool(&self) -> Result<(), SendCause> {
+        match self.flush_to_spool_counting().await? {
+            None => Ok(()),
+            Some(lost) => Err(lost.cause),
+        }
+    }
+
+    async fn flush_to_spool_counting(&self) -> Result<Option<Lost>, SendCause> {
         let Some(spooled) = self.budget.spooled() else { return Err(SendCause::NeedsSpool(FLUSH)) };
         self.make_due();
         // Without a write-ahead nothing goes there by itself.
         self.notify.notify_one();
-        match spooled.await {
-            Ok(None) => Ok(()),
-            Ok(Some(cause)) => Err(cause),
-            Err(_) => Err(SendCause::Closed),
-        }
+        spooled.await.map_err(|_| SendCause::Closed)
     }
 
     /// Whether somebody waits until everything is in the spool: a producer that only overflows into it writes all it has.
@@ -50,45 +54,35 @@ impl Shared {
     pub(crate) async fn close(self: &Arc<Self>, timeout: Duration) -> Result<(), CloseError> {
         self.refuse_more();
         let shared = self.clone();
-        self.cluster.thread().run(async move { shared.drain(timeout).await }).await;
-        let unspooled = self.budget.unspooled();
+        let lost = self.cluster.thread().run(async move { shared.drain(timeout).await }).await.unwrap_or(0);
         self.stop();
         let mut ended = self.ended.subscribe();
         let left = ended.wait_for(Option::is_some).await.ok().and_then(|left| *left);
         // An error means that the I/O thread is gone, and whatever is left with it.
-        let left = left.unwrap_or_else(|| self.budget.live());
-        let batches = if self.config.spool.is_some() { unspooled } else { left };
-        match (batches, left) {
-            (0, 0) => Ok(()),
-            (0, left) => {
-                tracing::info!(batches = left, "closed; what is not delivered is in the spool");
-                Ok(())
-            }
-            _ => Err(CloseError { batches, waited: timeout }),
-        }
+        let gone = || if self.config.spool.is_some() { self.budget.unspooled() } else { self.budget.live() };
+        let batches = lost + left.unwrap_or_else(gone);
+        if batches == 0 { Ok(()) } else { Err(CloseError { batches, waited: timeout }) }
     }
 
-    /// Waits for what `close` has to wait for.
-    async fn drain(&self, timeout: Duration) {
+    /// Waits for what `close` has to wait for. Says how many batches were given up on the way to the spool.
+    async fn drain(&self, timeout: Duration) -> usize {
         // Ahead of delivery everything goes to the spool; what only overflows has its chance of delivery first.
-        if self.write_ahead && !self.drain_to_spool(timeout).await {
-            return;
+        let lost = if self.write_ahead { self.drain_to_spool(timeout).await } else { 0 };
+        if self.budget.unspooled() == 0 || !self.write_ahead {
+            let _ = tokio::time::timeout(timeout, self.flush()).await;
         }
-        let _ = tokio::time::timeout(timeout, self.flush()).await;
-        if self.config.spool.is_some() && !self.write_ahead {
-            self.drain_to_spool(timeout).await;
-        }
+        if self.config.spool.is_none() || self.write_ahead { lost } else { self.drain_to_spool(timeout).await }
     }
 
     /// Waits until everything is in the spool, for as long as something still gets there.
-    async fn drain_to_spool(&self, timeout: Duration) -> bool {
-        let mut spooled = pin!(self.flush_to_spool());
+    async fn drain_to_spool(&self, timeout: Duration) -> usize {
+        let mut spooled = pin!(self.flush_to_spool_counting());
         let mut left = self.budget.unspooled();
         loop {
             match tokio::time::timeout(timeout.max(STALLED), &mut spooled).await {
-                Ok(outcome) => return outcome.is_ok(),
+                Ok(outcome) => return outcome.ok().flatten().map_or(0, |lost| lost.batches),
                 Err(_) if self.budget.unspooled() < left => left = self.budget.unspooled(),
-                Err(_) => return false,
+                Err(_) => return 0,
             }
         }
     }

@@ -4,7 +4,7 @@
 //! each source's last position: whoever writes all of it as one group has a prefix of every source on disk.
 
 use super::{Shared, Wait};
-use crate::core::produce::accumulator::PartitionQueue;
+use crate::core::produce::accumulator::{PartitionQueue, Sealing};
 use crate::error::SendCause;
 use crate::sync::lock;
 use std::collections::{BTreeMap, HashMap};
@@ -95,10 +95,7 @@ impl Shared {
     }
 
     /// As [`Self::cut`], with the sealed batches finished by `finish`, perhaps on another thread.
-    pub(crate) fn cut_with(
-        &self,
-        mut finish: impl FnMut(&Arc<PartitionQueue>, crate::core::produce::accumulator::Sealing),
-    ) -> Cut {
+    pub(crate) fn cut_with(&self, mut finish: impl FnMut(&Arc<PartitionQueue>, Sealing)) -> Cut {
         let mut sealings = Vec::new();
         let cut = {
             // Nobody is within `append` while this is held.
