@@ -354,6 +354,10 @@ impl Stampable for ReadyBatch {
         self.meta.count
     }
 
+    fn rank(&self) -> Option<u64> {
+        Some(self.stored.as_ref()?.order.rank)
+    }
+
     fn noted(&self) -> Option<Noted> {
         self.stored.as_ref()?.stamp?.noted
     }

@@ -60,6 +60,10 @@ pub(crate) trait Stampable: Sized {
     fn deadline(&self) -> Instant;
     /// The same records in two batches, in order; itself when it has only one record.
     fn split(self) -> Result<[Self; 2], Self>;
+    /// Its place among the batches of the partition, where it has one.
+    fn rank(&self) -> Option<u64> {
+        None
+    }
     /// Where the partition stood before the batch was stamped, if that was noted: it is nowhere before that.
     fn noted(&self) -> Option<Noted> {
         None
@@ -325,9 +329,12 @@ impl<B: Stampable> Window<B> {
         self.pending.push_back(batch);
     }
 
-    /// Takes a batch that goes before all that have no sequence yet.
+    /// Takes a batch back that had a sequence: it goes before all that never had one, in its place among those that come
+    /// back one after the other.
     pub(crate) fn push_front(&mut self, batch: B) {
-        self.pending.push_front(batch);
+        let is_before = |other: &B| other.rank().zip(batch.rank()).is_some_and(|(other, ours)| other < ours);
+        let at = self.pending.iter().position(|other| !is_before(other)).unwrap_or(self.pending.len());
+        self.pending.insert(at, batch);
     }
 
     /// The highest sequence acknowledged under the present identity.
@@ -621,7 +628,7 @@ impl<B: Stampable> Window<B> {
         }
         while let Some(entry) = self.entries.pop_back() {
             if let Some(batch) = entry.batch {
-                self.pending.push_front(batch);
+                self.push_front(batch);
             }
         }
         self.closing = false;
