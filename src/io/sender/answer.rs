@@ -188,8 +188,8 @@ impl Sender {
                     if let Some(part) = self.parts.get(id) {
                         tracing::warn!(
                             partition = %part.queue.partition, %identity, found, expected,
-                            "the leader has more of this producer than its spool: was the spool restored from a backup, or \
-                             does a copy of it run?"
+                            "the leader has more of this producer than its spool: was the spool restored from a backup, \
+                             or does a copy of it run?"
                         );
                     }
                 }
