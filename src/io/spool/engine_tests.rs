@@ -485,13 +485,13 @@ impl Model {
 /// Random operations, reopened now and then, with failing syncs and a full disk in between.
 #[test]
 fn lives_of_a_spool() {
-    for seed in 0..10 {
+    for seed in 0..6 {
         let (temp, mut random, mut model) = (Temp::new(), Random(seed), Model::default());
         for life in 0..6 {
             let durability = if random.below(2) == 0 { Durability::PowerLoss } else { Durability::ProcessCrash };
             let (mut engine, recovered, faults) = failing_recovered(&temp, durability);
             model.check(&mut engine, &recovered);
-            for _ in 0..random.below(120) {
+            for _ in 0..random.below(80) {
                 match random.below(30) {
                     0 => faults.sync.store(random.below(4) as usize, Ordering::Relaxed),
                     1 => faults.full.store(true, Ordering::Relaxed),
@@ -524,12 +524,15 @@ fn lives_of_a_spool() {
 fn random_damage() {
     for seed in 0..40 {
         let (temp, mut random, mut model) = (Temp::new(), Random(1_000 + seed), Model::default());
-        let (mut engine, _) = open(&temp.config());
+        let mut config = temp.config();
+        config.durability = Durability::ProcessCrash;
+        let (mut engine, _) = open(&config);
         for _ in 0..40 {
             let ops = model.ops(&mut random);
             engine.commit(&[group(ops)]).expect("written");
         }
         // Proves that all before it was synced.
+        engine.sync().expect("synced");
         engine.commit(&[group([Op::Cluster("c".into())])]).expect("written");
         drop(engine);
         let all = look(&temp);
