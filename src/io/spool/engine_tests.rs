@@ -272,6 +272,33 @@ fn many_groups_are_one_and_none_without_the_others() {
     assert_eq!(ids(&open(&temp.config()).1), [] as [u64; 0]);
 }
 
+/// Written, not synced, then a power cut: one group is lost and those behind it are not.
+#[test]
+fn what_builds_on_a_hole_that_was_never_synced_is_set_aside() {
+    let temp = Temp::new();
+    let mut config = temp.config();
+    config.durability = Durability::ProcessCrash;
+    let (mut engine, _) = open(&config);
+    for id in 0..6 {
+        let position = Op::Position { source: "s".into(), position: id };
+        engine.commit(&[group([batch(id, 3_000), position])]).expect("written");
+    }
+    drop(engine);
+    let (path, offset) = place(&temp, 3);
+    flip(&path, offset + 100);
+    for round in 0..4 {
+        let (mut engine, recovered) = open(&config);
+        assert_eq!(ids(&recovered)[..3], [0, 1, 2]);
+        assert_eq!(ids(&recovered).len(), 3 + round);
+        assert_eq!(recovered.positions.get("s"), Some(&(2 + 10 * round as u64)));
+        assert_eq!(recovered.damage.len(), usize::from(round == 0), "{:?}", recovered.damage);
+        assert!(recovered.stamps_in_doubt);
+        let position = Op::Position { source: "s".into(), position: 12 + 10 * round as u64 };
+        engine.commit(&[group([batch(10 + round as u64, 3_000), position])]).expect("written");
+    }
+    assert_eq!(quarantined(&temp).len(), 1);
+}
+
 /// A directory whose syncs or writes fail on demand.
 struct Failing {
     inner: Directory,
