@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueues>>>,
     /// All queues in the order of their ids.
     queues: Mutex<Vec<Arc<PartitionQueue>>>,
+    /// How many topics have an unpartitioned queue.
+    undivided: AtomicUsize,
     signals: Mutex<Vec<Arc<PartitionQueue>>>,
     notify: Notify,
     /// Somebody asked for memory in vain.
@@ -156,6 +158,7 @@ impl Shared {
             cluster,
             topics: RwLock::default(),
             queues: Mutex::default(),
+            undivided: AtomicUsize::new(0),
             signals: Mutex::default(),
             notify: Notify::new(),
             urged: AtomicBool::new(false),
@@ -457,7 +460,7 @@ impl Shared {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The sender has ended and gave up so many batches.
+    /// The sender has ended and gave up so many batches; with a spool, those that are neither delivered nor in it.
     pub(crate) fn set_ended(&self, left: usize) {
         self.ended.send_replace(Some(left));
     }

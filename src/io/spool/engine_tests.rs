@@ -276,6 +276,7 @@ struct Failing {
 #[derive(Default)]
 struct Faults {
     sync: AtomicUsize,
+    writes: AtomicUsize,
     full: AtomicBool,
 }
 
@@ -305,7 +306,7 @@ impl Files for Failing {
         if self.faults.full.load(Ordering::Relaxed) && offset % 3_000 > 1_500 {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if offset % 7 == 3 && parts.len() > 1 {
+        if self.faults.writes.fetch_add(1, Ordering::Relaxed) % 5 == 3 {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let first = parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| &part[..part.len().min(777)]);
@@ -402,10 +403,13 @@ impl Random {
     }
 }
 
+/// Length, epoch and sequence, status.
+type Known = (usize, Option<(i16, i32)>, Status);
+
 /// What a spool should say.
 #[derive(Default)]
 struct Model {
-    live: BTreeMap<u64, (usize, Option<(i16, i32)>, Status)>,
+    live: BTreeMap<u64, Known>,
     position: Option<u64>,
     highest: Option<i16>,
     next: u64,

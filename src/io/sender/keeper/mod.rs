@@ -161,9 +161,12 @@ impl Sender {
     pub(super) fn keep(&mut self, now: Instant) {
         let Some(keeper) = &mut self.keeper else { return };
         keeper.urged = self.shared.take_urged().then(|| keeper.urged.unwrap_or(now));
-        let spool_all = !keeper.is_write_ahead() && self.shared.is_spooling_awaited();
-        if spool_all || keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
-            self.make_room();
+        let overflow_all = !keeper.is_write_ahead() && self.shared.is_spooling_awaited();
+        if keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
+            self.make_room(now);
+        }
+        if overflow_all {
+            (0..self.parts.len()).for_each(|id| self.spill(id));
         }
         self.cut_if_due(now);
         self.look_after(now);

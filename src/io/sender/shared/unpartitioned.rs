@@ -7,6 +7,7 @@ use crate::error::{MetadataError, SendCause, SpoolError};
 use crate::io::cluster::is_legal_name;
 use crate::types::TopicId;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -89,7 +90,10 @@ impl Shared {
             let unknown = of_topic.partitions.is_empty();
             match &of_topic.unpartitioned {
                 Some(queue) => (queue.clone(), false),
-                None => (of_topic.unpartitioned.insert(self.new_queue(name, UNPARTITIONED)).clone(), unknown),
+                None => {
+                    self.undivided.fetch_add(1, Ordering::AcqRel);
+                    (of_topic.unpartitioned.insert(self.new_queue(name, UNPARTITIONED)).clone(), unknown)
+                }
             }
         };
         if is_new {
@@ -106,6 +110,12 @@ impl Shared {
         queues.unpartitioned.clone()
     }
 
+    /// Whether the topic has an unpartitioned queue that is not drained, whoever learnt its partitions meanwhile. Cheap
+    /// while no topic has one.
+    pub(crate) fn is_undivided(&self, topic: &str) -> bool {
+        self.undivided.load(Ordering::Acquire) > 0 && self.unpartitioned(topic).is_some()
+    }
+
     /// Everything of the topic's unpartitioned queue has got its partitions. False when that cannot be: records are, or
     /// may come, in it.
     pub(crate) fn drained(&self, topic: &str) -> bool {
@@ -115,7 +125,9 @@ impl Shared {
         if queues.partitions.is_empty() || queues.unpartitioned.as_ref().is_some_and(|queue| !queue.is_empty()) {
             return false;
         }
-        queues.unpartitioned = None;
+        if queues.unpartitioned.take().is_some() {
+            self.undivided.fetch_sub(1, Ordering::AcqRel);
+        }
         true
     }
 
