@@ -256,7 +256,7 @@ fn the_second_signal_leaves_the_delivery_to_another_run() {
         signal(child.id(), name);
         let ran = finish(child);
         drop(stdin);
-        ran.complains(1, &["2 records are kept in the spool", "indelible spool deliver"]);
+        ran.complains(1, &["keeps 2 records: 2 not delivered yet", "indelible spool deliver"]);
         assert!(ran.summary().starts_with(r#"{"read":2,"spooled":2,"delivered":0,"failed":0,"unknown":0"#), "{ran:?}");
         assert_eq!(number(&status(&spool), "records"), 2);
     }
@@ -288,7 +288,7 @@ fn what_the_broker_refuses_is_kept_until_a_person_decides() {
     let input = format!("a\n{large}\nb\n");
     let produce = format!("produce {} -t t --spool {spool}", at(&cluster));
     let ran = run(program(&produce), input.as_bytes());
-    ran.complains(1, &["1 were refused for good", "indelible spool list"]);
+    ran.complains(1, &["keeps 1 record: 1 refused for good", "indelible spool list"]);
     assert!(ran.summary().starts_with(r#"{"read":3,"spooled":3,"delivered":2,"failed":1,"unknown":0"#), "{ran:?}");
     assert_eq!(cluster.ledger().values("t"), ["a", "b"]);
     let exported = run(program(&format!("spool export {spool} --dead")), b"");
@@ -301,7 +301,7 @@ fn what_the_broker_refuses_is_kept_until_a_person_decides() {
     run(program(&format!("spool deliver {spool} {}", at(&cluster))), b"").complains(1, &["refused for good"]);
 
     let id = number(&run(program(&format!("spool list {spool} --json")), b"").out, "id");
-    run(program(&format!("spool discard {spool} --id {id}")), b"").complains(2, &["1 records", "--yes"]);
+    run(program(&format!("spool discard {spool} --id {id}")), b"").complains(2, &["1 record would", "--yes"]);
     let retried = run(program(&format!("spool retry {spool} --dead --json")), b"");
     assert!(retried.code == Some(0) && retried.out == "{\"batches\":1,\"records\":1,\"unknown\":0}\n", "{retried:?}");
     // Nothing has changed for the broker.
@@ -410,7 +410,7 @@ fn what_nobody_can_tell_waits_for_a_person() {
     cluster.delete_topic("t");
     cluster.create_topic("t", 1);
     let ran = run(program(&format!("spool deliver {spool} {}", at(&cluster))), b"");
-    ran.complains(1, &["1 records are kept", "deleted and created again"]);
+    ran.complains(1, &["keeps 1 record", "deleted and created again"]);
     let listed = run(program(&format!("spool list {spool} --parked")), b"");
     assert!(listed.out.contains("parked") && listed.out.contains("created again"), "{listed:?}");
     let ran = run(program(&format!("spool deliver {spool} --adopt {}", at(&cluster))), b"");

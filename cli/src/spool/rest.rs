@@ -8,6 +8,7 @@ use std::time::Duration;
 use indelible::spool::{BatchStatus, Inspection};
 use indelible::{Client, Producer, SpoolError};
 
+use super::table;
 use crate::args::PolicyOptions;
 use crate::config;
 use crate::failure::Failure;
@@ -108,10 +109,10 @@ impl Rest {
     /// What is left and what to do about it. Dead records alone are told only when there are new ones: old ones have been.
     pub(crate) fn told(&self, any_dead: bool, waiting: &Waiting) -> Option<String> {
         let parts = [
-            (self.going, "are not delivered yet"),
-            (self.unknown, "may be in the topic or not"),
-            (self.held, "wait behind those"),
-            (self.dead, "were refused for good"),
+            (self.going, "not delivered yet"),
+            (self.unknown, "of which nobody can tell whether the topic has it"),
+            (self.held, "behind one of those"),
+            (self.dead, "refused for good"),
         ];
         let only_dead = self.records() == self.dead;
         if self.records() == 0 || (only_dead && !any_dead) {
@@ -120,7 +121,7 @@ impl Rest {
         let parts: Vec<String> =
             parts.iter().filter(|part| part.0 > 0).map(|(count, what)| format!("{count} {what}")).collect();
         let directory = waiting.directory.display();
-        let mut told = format!("{} records are kept in the spool {directory}: {}", self.records(), parts.join(", "));
+        let mut told = format!("the spool {directory} keeps {}: {}", table::records(self.records()), parts.join(", "));
         if let Some(reason) = &self.reason {
             told.push_str(&format!(" ({reason})"));
         }
@@ -161,8 +162,8 @@ impl Delivery {
             }
             let metrics = self.client.metrics();
             // The figures may be a second old, so what a flush has just brought about is looked at more closely.
-            let is_news = flushed && pause < LOOK_EVERY;
-            if is_news || metrics.spool_held > 0 || metrics.spool_records == 0 {
+            let may_be_done = flushed && (pause < LOOK_EVERY || metrics.spool_records == 0);
+            if may_be_done || metrics.spool_held > 0 {
                 let clock = Stopwatch::start();
                 let rest = self.look().await?;
                 if rest.going == 0 || metrics.spool_held >= rest.partitions {
@@ -196,7 +197,7 @@ mod tests {
         let waiting = Waiting { directory: "s".into(), resends: false, dead_holds: false, adopts: false };
         let dead = Rest { dead: 3, ..Rest::default() };
         assert_eq!(dead.told(false, &waiting), None);
-        assert!(dead.told(true, &waiting).unwrap().contains("3 were refused for good"));
+        assert!(dead.told(true, &waiting).unwrap().contains("keeps 3 records: 3 refused for good"));
         assert_eq!(Rest::default().told(true, &waiting), None);
         let going = Rest { going: 2, ..Rest::default() };
         assert!(going.told(false, &waiting).unwrap().contains("indelible spool deliver s"));
