@@ -63,7 +63,7 @@ pub(crate) struct Scan {
 }
 
 /// Whether `name` is a segment's, and which slot.
-fn slot(name: &str) -> Option<u64> {
+pub(crate) fn slot(name: &str) -> Option<u64> {
     name.strip_prefix("segment-")?.parse().ok()
 }
 

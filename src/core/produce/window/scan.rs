@@ -74,7 +74,10 @@ impl<B: Stampable> Window<B> {
                 self.note_confirmed(at);
                 self.settle_delivered(at, offset, out);
             } else if absent {
-                self.entries[at].cleared = true;
+                self.entries[at].cleared = Some(leader);
+                if self.is_behind(at) {
+                    self.entries[at].state = State::Absent;
+                }
             } else {
                 self.give_up(at, Reason::CannotTell, out);
             }
@@ -89,6 +92,9 @@ impl<B: Stampable> Window<B> {
     }
 
     pub(super) fn need_scan(&mut self, id: EntryId, leader: Leadership, missing_is_absent: bool) {
+        for entry in &mut self.entries {
+            entry.cleared = None;
+        }
         self.scan_needed = Some(ScanNeeded { id, leader, missing_is_absent });
     }
 

@@ -131,8 +131,12 @@ impl Keeper {
             identity,
             acknowledged: plan.acknowledged,
             acknowledged_newest: plan.acknowledged_newest,
-            floor: self.current.map_or(0, |current| current.epoch.saturating_add(1)),
-            entries: plan.sent.into_iter().map(|(batch, stamp)| (revive(batch), stamp.base_sequence)).collect(),
+            floor: self.current.map_or(0, |current| current.epoch.checked_add(1).unwrap_or(-1)),
+            entries: plan
+                .sent
+                .into_iter()
+                .map(|(batch, stamp)| (revive(batch), stamp.map(|stamp| stamp.base_sequence)))
+                .collect(),
             pending,
         };
         (Window::restore(config, restored), noted)

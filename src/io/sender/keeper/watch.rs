@@ -9,7 +9,7 @@ use crate::io::clock::exact_millis;
 use crate::io::sender::Sender;
 use crate::wire::ErrorCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the client's metrics were told of this spool last.
 #[derive(Clone, Copy, Debug, Default)]
