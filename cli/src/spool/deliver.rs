@@ -40,7 +40,7 @@ pub(super) async fn run(options: &DeliverOptions) -> Result<(), Failure> {
     let outcome = tokio::select! {
         biased;
         () = signals.first() => Ok(()),
-        result = Delivery::new(producer.clone(), &waiting).settled() => result,
+        result = Delivery::new(&client, &producer, &waiting).settled() => result,
         () = show(&client, &progress) => Ok(()),
     };
     // What is left stays in the spool.
