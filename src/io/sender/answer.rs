@@ -25,6 +25,7 @@ impl Sender {
             Event::Durable(durable) => self.on_durable(durable),
             Event::Loaded { part, batch, result, permit } => self.on_loaded(part, batch, result, permit),
             Event::Expiration(expiration) => {
+                self.expiration_known = true;
                 self.window.producer_id_expiration = expiration;
                 for part in &mut self.parts {
                     part.window.set_producer_id_expiration(expiration);

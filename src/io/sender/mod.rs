@@ -69,6 +69,8 @@ struct Sender {
     backoff: Backoff,
     identity: Option<ProducerIdentity>,
     identity_asked: bool,
+    /// Whether the brokers, or the settings, have told `producer.id.expiration.ms`.
+    expiration_known: bool,
     identity_trouble: Option<Arc<str>>,
     /// Parts that wait for a producer id.
     nameless: Vec<usize>,
@@ -106,6 +108,7 @@ pub(crate) async fn run(shared: Arc<Shared>, found: Option<(Recovered, Token)>) 
         identity: keeper.as_ref().and_then(Keeper::identity),
         keeper,
         identity_asked: false,
+        expiration_known: config.producer_id_expiration.is_some(),
         identity_trouble: None,
         nameless: Vec::new(),
         signalled: Vec::new(),
