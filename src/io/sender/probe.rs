@@ -1,7 +1,7 @@
 //! Asking a leader what it has of this producer (DescribeProducers, KIP-664).
 
-use super::scan::{EARLIEST, LATEST, list_offset};
 use super::identity::expiration;
+use super::scan::{EARLIEST, LATEST, list_offset};
 use super::{Event, Sender};
 use crate::core::produce::window::{Leadership, ProbeAnswer};
 use crate::io::cluster::{Cluster, Lane};
