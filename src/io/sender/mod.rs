@@ -153,6 +153,8 @@ impl Sender {
     fn absorb_signals(&mut self, now: Instant) {
         let mut signalled = std::mem::take(&mut self.signalled);
         self.shared.take_signals(&mut signalled);
+        // Told also when somebody else than this has learnt its topic's partitions, and when a batch of it is finished.
+        let undivided = signalled.iter().any(|queue| queue.is_unpartitioned());
         for queue in signalled.drain(..) {
             queue.looked();
             self.ensure_parts(queue.id);
@@ -160,6 +162,9 @@ impl Sender {
             self.make_runnable(queue.id);
         }
         self.signalled = signalled;
+        if undivided {
+            self.scatter_known(now);
+        }
     }
 
     /// Makes the parts up to and with `id`.
