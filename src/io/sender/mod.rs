@@ -178,7 +178,7 @@ impl Sender {
                 Some(keeper) => keeper.window(&queue, self.window.clone(), Instant::now()),
                 None => (Window::new(self.window.clone()), None),
             };
-            self.parts.push(Part::new(queue, window, noted, &view, Instant::now()));
+            self.parts.push(Part::new(queue, window, noted, self.keeper.is_some(), &view, Instant::now()));
         }
     }
 
@@ -246,7 +246,7 @@ impl Sender {
         }
         let Some(part) = self.parts.get_mut(id) else { return };
         let (sealing, due) = part.pull(now, self.shared.config.linger);
-        let deadline = part.window.next_deadline();
+        let deadline = part.deadline();
         if let Some(sealing) = sealing {
             self.finish(id, sealing, now);
         }

@@ -124,7 +124,7 @@ impl Sender {
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         let (target, topic_id) = (Target::Partition(part.queue.partition.clone()), part.topic_id);
         let mut parents = Vec::new();
-        for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
+        for (batch, _) in part.window.stamped_mut().filter(|(batch, _)| batch.stored.is_none()) {
             if let Some(split) = batch.split_of {
                 keeper.write(id, target.clone(), topic_id, batch);
                 batch.split_of = None;
