@@ -1,6 +1,10 @@
 //! The spool's thread: what it is asked to write goes to disk in groups, one sync for all that waited.
 
+#[cfg(any(test, fuzzing))]
+mod faulty;
 mod files;
+#[cfg(test)]
+//mod model_tests;
 
 use crate::config::SpoolConfig;
 use crate::core::produce::accumulator::Permit;
