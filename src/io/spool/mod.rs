@@ -4,7 +4,7 @@
 mod faulty;
 mod files;
 #[cfg(test)]
-//mod model_tests;
+mod model_tests;
 
 use crate::config::SpoolConfig;
 use crate::core::produce::accumulator::Permit;

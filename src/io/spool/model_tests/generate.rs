@@ -109,7 +109,7 @@ impl Generator {
         NewBatch { id: BatchId(id), order, target, topic_id, accepted_at, sealed: sealed(self.contents, len) }
     }
 
-    fn stamp(&mut self, batch: BatchId) -> Op {
+    pub(super) fn stamp(&mut self, batch: BatchId) -> Op {
         if self.random.chance(5) {
             self.identity.epoch = self.identity.epoch.checked_add(1).unwrap_or_else(|| {
                 self.identity.id += 1;

@@ -20,6 +20,23 @@ pub(super) fn open(disk: &Disk, config: &SpoolConfig) -> Result<(Engine<Disk>, R
     Engine::open(disk.clone(), config)
 }
 
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Kill,
+    PowerCut(Unsynced),
+}
+
+impl End {
+    /// What `durability` promises to survive.
+    pub(super) fn all(durability: Durability) -> &'static [End] {
+        use Unsynced::{Dropped, Kept, Prefix, Some};
+        let all =
+            &[End::Kill, End::PowerCut(Dropped), End::PowerCut(Kept), End::PowerCut(Prefix), End::PowerCut(Some)];
+        if durability == Durability::PowerLoss { all } else { &all[..1] }
+    }
+}
+
 pub(super) struct Life {
     pub(super) disk: Disk,
     pub(super) config: SpoolConfig,
@@ -31,6 +48,12 @@ pub(super) struct Life {
     pub(super) pending: Vec<Group>,
     pub(super) engine: Option<Engine<Disk>>,
     pub(super) crashes: u32,
+    /// Always ends in this way; at random when there is none.
+    pub(super) end: Option<End>,
+    /// In percent: how often the process after a crash dies too.
+    pub(super) again: usize,
+    /// How many of the groups under way when it crashed were there afterwards.
+    survivors: usize,
 }
 
 impl Life {
@@ -44,6 +67,9 @@ impl Life {
             pending: Vec::new(),
             engine: None,
             crashes: 0,
+            end: None,
+            again: 40,
+            survivors: 0,
         };
         life.reopen();
         life
@@ -68,10 +94,12 @@ impl Life {
         self.write_pending();
     }
 
-    /// Writes these groups.
-    pub(super) fn commit_these(&mut self, groups: Vec<Group>) {
-        self.pending = groups;
+    /// Writes these groups, and says how many of them are there now: all, unless it crashed.
+    pub(super) fn commit_these(&mut self, groups: &[Group]) -> usize {
+        self.pending = groups.to_vec();
+        self.survivors = groups.len();
         self.write_pending();
+        self.survivors
     }
 
     fn write_pending(&mut self) {
@@ -197,7 +225,7 @@ impl Life {
         self.engine = None;
         self.end_process();
         self.heal();
-        while self.random.chance(40) {
+        while self.random.chance(self.again) {
             let after = 1 + self.random.below(40) as u64;
             self.disk.crash_after(after);
             let died = match open(&self.disk, &self.config) {
@@ -221,12 +249,11 @@ impl Life {
         self.reopen();
     }
 
-    fn end_process(&mut self) {
-        let how = [Unsynced::Dropped, Unsynced::Kept, Unsynced::Prefix, Unsynced::Some][self.random.below(4)];
-        if self.power_loss() && self.random.chance(60) {
-            self.disk.power_cut(how);
-        } else {
-            self.disk.kill();
+    pub(super) fn end_process(&mut self) {
+        let all = End::all(self.config.durability);
+        match self.end.unwrap_or(all[self.random.below(all.len())]) {
+            End::Kill => self.disk.kill(),
+            End::PowerCut(unsynced) => self.disk.power_cut(unsynced),
         }
     }
 
@@ -255,24 +282,23 @@ impl Life {
     }
 
     /// Compares with the model, and takes over what turned out to be there of what was never acknowledged.
-    fn verify(&mut self, recovered: &Recovered) {
+    pub(super) fn verify(&mut self, recovered: &Recovered) {
         assert!(recovered.damage.is_empty(), "damage: {:?}", recovered.damage);
         assert!(!recovered.stamps_in_doubt, "stamps in doubt");
         let mut after = self.model.clone();
-        let Some(first) = after.difference(recovered) else {
-            self.pending.clear();
-            return;
-        };
-        let mut differences = vec![first];
-        for group in &self.pending {
-            after.apply(group);
-            match after.difference(recovered) {
-                None => {
-                    self.model = after;
-                    self.pending.clear();
-                    return;
+        let pending = std::mem::take(&mut self.pending);
+        let mut differences = Vec::new();
+        for survivors in 0..=pending.len() {
+            let Some(difference) = after.difference(recovered) else {
+                if !pending.is_empty() {
+                    self.survivors = survivors;
                 }
-                Some(difference) => differences.push(difference),
+                self.model = after;
+                return;
+            };
+            differences.push(difference);
+            if let Some(group) = pending.get(survivors) {
+                after.apply(group);
             }
         }
         panic!("after none, one, two, ... of the last groups:\n{}", differences.join("\n"));

@@ -9,6 +9,7 @@
 mod generate;
 mod life;
 mod model;
+mod stories;
 
 use super::faulty::Random;
 use crate::config::Durability;
