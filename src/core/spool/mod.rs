@@ -11,6 +11,10 @@
 //! its stamp before the first byte goes to a broker, so whoever opens the spool next knows exactly what may be in the
 //! topic, under which producer id, epoch and sequence.
 
+pub(crate) mod build;
+pub(crate) mod format;
+pub(crate) mod state;
+
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};
 use crate::wire::batch::SealedBatch;
 use std::collections::{BTreeMap, HashMap};
@@ -43,6 +47,11 @@ impl Order {
     /// The place of the `n`-th batch accepted.
     pub(crate) fn nth(n: u64) -> Order {
         Order { rank: n * u64::from(Order::SPAN), span: Order::SPAN }
+    }
+
+    /// The first `n` after this place.
+    fn after(self) -> u64 {
+        self.rank / u64::from(Order::SPAN) + 1
     }
 
     /// The places of its halves.

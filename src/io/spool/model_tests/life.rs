@@ -17,7 +17,7 @@ pub(super) fn config(durability: Durability) -> SpoolConfig {
 }
 
 pub(super) fn open(disk: &Disk, config: &SpoolConfig) -> Result<(Engine<Disk>, Recovered), SpoolError> {
-    Engine::open(disk.clone(), config)
+    Engine::open(disk.clone(), config, *b"0123456789abcdef")
 }
 
 /// How a process ends.

@@ -1,0 +1,664 @@
+//! The bytes of a spool, as SPOOL_FORMAT.md lays them out. All numbers are little-endian.
+
+use super::{Acknowledged, BatchId, NewBatch, Noted, Op, Order, Outcome, Stamp, Target};
+use crate::types::{Compression, ProducerIdentity, TopicId, TopicPartition};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The format version written, and the newest read.
+pub(crate) const VERSION: u32 = 1;
+/// Groups begin at multiples of this: what disks write whole.
+pub(crate) const ALIGN: u64 = 512;
+/// The size of a segment's head.
+pub(crate) const SEGMENT_HEAD: u64 = ALIGN;
+/// The size of a group's head.
+pub(crate) const GROUP_HEAD: usize = 96;
+/// The size of an entry's head.
+pub(crate) const ENTRY_HEAD: usize = 16;
+/// The longest fields an entry may have: nothing larger is allocated for bytes from a disk.
+pub(crate) const MAX_FIELDS: usize = 64 << 20;
+
+const SEGMENT_MAGIC: [u8; 8] = *b"indelSPL";
+const GROUP_MAGIC: [u8; 4] = *b"iGRP";
+
+/// A random name, so that bytes of another spool are never taken for this one's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SpoolId(pub(crate) [u8; 16]);
+
+impl std::fmt::Display for SpoolId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A byte in the spool. Ordered as bytes are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// The segment's sequence number.
+    pub(crate) segment: u64,
+    /// The byte in it.
+    pub(crate) offset: u64,
+}
+
+/// `len` up to the next place where a group may begin.
+pub(crate) fn aligned(len: u64) -> u64 {
+    len.div_ceil(ALIGN).saturating_mul(ALIGN)
+}
+
+/// The first bytes of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHead {
+    /// Whose it is.
+    pub(crate) spool: SpoolId,
+    /// Grows with every segment begun, also when a file is used again.
+    pub(crate) sequence: u64,
+}
+
+/// What a segment's first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SegmentRead {
+    /// A segment.
+    Good(SegmentHead),
+    /// A segment of this later version.
+    Newer(u32),
+    /// Nothing that makes sense: never begun, or damaged.
+    Bad,
+}
+
+impl SegmentHead {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SEGMENT_HEAD as usize);
+        out.extend_from_slice(&SEGMENT_MAGIC);
+        put_u32(&mut out, VERSION);
+        put_u32(&mut out, 0);
+        out.extend_from_slice(&self.spool.0);
+        put_u64(&mut out, self.sequence);
+        let crc = crc32c::crc32c(&out);
+        put_u32(&mut out, crc);
+        out.resize(SEGMENT_HEAD as usize, 0);
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> SegmentRead {
+        let mut fields = Fields::new(bytes);
+        let read = (|| {
+            let magic: [u8; 8] = fields.array()?;
+            let version = fields.u32()?;
+            let _ = fields.u32()?;
+            let spool = SpoolId(fields.array()?);
+            let sequence = fields.u64()?;
+            let crc = fields.u32()?;
+            (magic == SEGMENT_MAGIC && crc == crc32c::crc32c(bytes.get(..40)?)).then_some((version, spool, sequence))
+        })();
+        match read {
+            Some((VERSION, spool, sequence)) => SegmentRead::Good(SegmentHead { spool, sequence }),
+            Some((version, ..)) => SegmentRead::Newer(version),
+            None => SegmentRead::Bad,
+        }
+    }
+}
+
+/// The first bytes of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupHead {
+    /// Whose it is.
+    pub(crate) spool: SpoolId,
+    /// Where it begins.
+    pub(crate) place: Place,
+    /// Grows with every group written.
+    pub(crate) number: u64,
+    /// Bytes of the entries behind the head.
+    pub(crate) body: u64,
+    /// How many there are.
+    pub(crate) entries: u32,
+    /// Up to here everything was synced when this was written.
+    pub(crate) durable: Place,
+    /// Segments with a lower sequence belong to the spool no longer.
+    pub(crate) oldest: u64,
+}
+
+impl GroupHead {
+    pub(crate) fn encode(&self, out: &mut [u8]) {
+        let mut head = Vec::with_capacity(GROUP_HEAD);
+        head.extend_from_slice(&GROUP_MAGIC);
+        put_u32(&mut head, 0);
+        head.extend_from_slice(&self.spool.0);
+        put_u64(&mut head, self.place.segment);
+        put_u64(&mut head, self.place.offset);
+        put_u64(&mut head, self.number);
+        put_u64(&mut head, self.body);
+        put_u32(&mut head, self.entries);
+        put_u32(&mut head, 0);
+        put_u64(&mut head, self.durable.segment);
+        put_u64(&mut head, self.durable.offset);
+        put_u64(&mut head, self.oldest);
+        put_u64(&mut head, 0);
+        let crc = crc32c::crc32c(head.get(8..).unwrap_or_default());
+        put_at(&mut head, 4, &crc.to_le_bytes());
+        put_at(out, 0, &head);
+    }
+
+    /// None unless these are the bytes of a head that was written for `spool` at `place`.
+    pub(crate) fn decode(bytes: &[u8], spool: SpoolId, place: Place) -> Option<GroupHead> {
+        let head = GroupHead::decode_any(bytes)?;
+        (head.spool == spool && head.place == place).then_some(head)
+    }
+
+    /// A head whoever wrote it wherever.
+    pub(crate) fn decode_any(bytes: &[u8]) -> Option<GroupHead> {
+        let mut fields = Fields::new(bytes.get(..GROUP_HEAD)?);
+        if fields.array::<4>()? != GROUP_MAGIC || fields.u32()? != crc32c::crc32c(bytes.get(8..GROUP_HEAD)?) {
+            return None;
+        }
+        let spool = SpoolId(fields.array()?);
+        let place = Place { segment: fields.u64()?, offset: fields.u64()? };
+        let (number, body, entries) = (fields.u64()?, fields.u64()?, fields.u32()?);
+        let _ = fields.u32()?;
+        let durable = Place { segment: fields.u64()?, offset: fields.u64()? };
+        Some(GroupHead { spool, place, number, body, entries, durable, oldest: fields.u64()? })
+    }
+
+    /// Where the next group begins.
+    pub(crate) fn end(&self) -> u64 {
+        aligned(self.place.offset.saturating_add(GROUP_HEAD as u64).saturating_add(self.body))
+    }
+}
+
+/// A batch without its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BatchHead {
+    pub(crate) id: BatchId,
+    pub(crate) order: Order,
+    pub(crate) target: Target,
+    pub(crate) topic_id: TopicId,
+    pub(crate) accepted_at: i64,
+    pub(crate) count: i32,
+    pub(crate) base_timestamp: i64,
+    pub(crate) max_timestamp: i64,
+    pub(crate) compression: Compression,
+    pub(crate) records_crc: u32,
+}
+
+impl BatchHead {
+    pub(crate) fn of(batch: &NewBatch) -> BatchHead {
+        let section = batch.sealed.section();
+        BatchHead {
+            id: batch.id,
+            order: batch.order,
+            target: batch.target.clone(),
+            topic_id: batch.topic_id,
+            accepted_at: batch.accepted_at,
+            count: section.count,
+            base_timestamp: section.base_timestamp,
+            max_timestamp: section.max_timestamp,
+            compression: section.compression,
+            records_crc: batch.sealed.records_crc(),
+        }
+    }
+}
+
+/// What a checkpoint says besides restating cluster, topics, positions and acknowledgements.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) next_id: u64,
+    pub(crate) next_order: u64,
+    /// The producer id stamped or acknowledged last.
+    pub(crate) last: Option<i64>,
+    /// The highest epoch of each producer id.
+    pub(crate) epochs: BTreeMap<i64, i16>,
+}
+
+/// A damaged place that has been copied to a file of its own: known, and not to be reported again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SetAside {
+    pub(crate) place: Place,
+    pub(crate) len: u64,
+    /// It may have held stamps of batches below this id; 0 when it held none.
+    pub(crate) doubt_below: u64,
+}
+
+/// One thing on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Batch(BatchHead),
+    /// `number`: of the group in which it was made, kept when it is restated.
+    Stamp {
+        batch: BatchId,
+        stamp: Stamp,
+        number: u64,
+    },
+    Outcome {
+        batch: BatchId,
+        outcome: Outcome,
+    },
+    Position {
+        source: Arc<str>,
+        position: u64,
+    },
+    Cluster(Arc<str>),
+    Topic {
+        name: Arc<str>,
+        id: TopicId,
+        partitions: i32,
+    },
+    Acknowledged {
+        partition: TopicPartition,
+        acknowledged: Acknowledged,
+    },
+    Checkpoint(Checkpoint),
+    /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind.
+    Live(Vec<(u64, u64)>),
+    SetAside(SetAside),
+    /// This segment counts no longer, although later than the oldest.
+    Dropped(u64),
+}
+
+const BATCH: u8 = 1;
+const STAMP: u8 = 2;
+const OUTCOME: u8 = 3;
+const POSITION: u8 = 4;
+const CLUSTER: u8 = 5;
+const TOPIC: u8 = 6;
+const ACKNOWLEDGED: u8 = 7;
+const CHECKPOINT: u8 = 8;
+const LIVE: u8 = 9;
+const SET_ASIDE: u8 = 10;
+const DROPPED: u8 = 11;
+
+/// The head of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryHead {
+    pub(crate) crc: u32,
+    pub(crate) kind: u8,
+    pub(crate) fields: u32,
+    pub(crate) payload: u32,
+}
+
+impl EntryHead {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<EntryHead> {
+        let mut fields = Fields::new(bytes);
+        let (crc, kind) = (fields.u32()?, fields.u8()?);
+        if fields.array::<3>()? != [0; 3] {
+            return None;
+        }
+        let head = EntryHead { crc, kind, fields: fields.u32()?, payload: fields.u32()? };
+        (head.fields as usize <= MAX_FIELDS).then_some(head)
+    }
+
+    /// All of the entry's bytes.
+    pub(crate) fn len(&self) -> u64 {
+        ENTRY_HEAD as u64 + u64::from(self.fields) + u64::from(self.payload)
+    }
+
+    /// Whether the damaged entry may have been a stamp: for all that can be told, its kind may be what is damaged.
+    pub(crate) fn may_be_stamp(&self) -> bool {
+        self.payload == 0 && !(POSITION..=ACKNOWLEDGED).contains(&self.kind)
+    }
+}
+
+/// The checksum of an entry at `place`: over the spool's id, the place, and everything but the checksum itself and the
+/// payload, whose own checksum is among the fields. A leftover of another life of the file never fits.
+pub(crate) fn entry_crc(spool: SpoolId, place: Place, head_and_fields: &[u8]) -> u32 {
+    let mut seed = [0; 32];
+    put_at(&mut seed, 0, &spool.0);
+    put_at(&mut seed, 16, &place.segment.to_le_bytes());
+    put_at(&mut seed, 24, &place.offset.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c(&seed), head_and_fields.get(4..).unwrap_or_default())
+}
+
+impl Entry {
+    /// How `op` is written. `number`: of the group it goes into.
+    pub(crate) fn of(op: &Op, number: u64) -> Entry {
+        match op {
+            Op::Batch(batch) => Entry::Batch(BatchHead::of(batch)),
+            Op::Stamp { batch, stamp } => Entry::Stamp { batch: *batch, stamp: *stamp, number },
+            Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: outcome.clone() },
+            Op::Position { source, position } => Entry::Position { source: source.clone(), position: *position },
+            Op::Cluster(id) => Entry::Cluster(id.clone()),
+            Op::Topic { name, id, partitions } => Entry::Topic { name: name.clone(), id: *id, partitions: *partitions },
+            Op::Acknowledged { partition, identity, last_sequence, newest, noted } => Entry::Acknowledged {
+                partition: partition.clone(),
+                acknowledged: Acknowledged {
+                    identity: *identity,
+                    last_sequence: *last_sequence,
+                    newest: *newest,
+                    noted: *noted,
+                },
+            },
+        }
+    }
+
+    /// Writes the fields to `out` and says the kind.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> u8 {
+        match self {
+            Entry::Batch(batch) => {
+                put_u64(out, batch.id.0);
+                put_u64(out, batch.order.rank);
+                put_u32(out, batch.order.span);
+                put_str(out, batch.target.topic());
+                match &batch.target {
+                    Target::Partition(partition) => {
+                        put_u32(out, 0);
+                        put_i32(out, partition.partition);
+                    }
+                    Target::Unpartitioned { chosen, .. } => {
+                        put_u32(out, 1);
+                        put_u32(out, u32::try_from(chosen.len()).unwrap_or(u32::MAX));
+                        chosen.iter().for_each(|partition| put_i32(out, *partition));
+                    }
+                }
+                out.extend_from_slice(&batch.topic_id.0);
+                put_i64(out, batch.accepted_at);
+                put_i32(out, batch.count);
+                put_i64(out, batch.base_timestamp);
+                put_i64(out, batch.max_timestamp);
+                out.push(codec(batch.compression));
+                put_u32(out, batch.records_crc);
+                BATCH
+            }
+            Entry::Stamp { batch, stamp, number } => {
+                put_u64(out, batch.0);
+                put_identity(out, stamp.identity);
+                put_i32(out, stamp.base_sequence);
+                out.push(u8::from(stamp.noted.is_some()));
+                put_noted(out, stamp.noted.unwrap_or(Noted { offset: 0, leader_epoch: 0 }));
+                put_u64(out, *number);
+                STAMP
+            }
+            Entry::Outcome { batch, outcome } => {
+                put_u64(out, batch.0);
+                put_outcome(out, outcome);
+                OUTCOME
+            }
+            Entry::Position { source, position } => {
+                put_str(out, source);
+                put_u64(out, *position);
+                POSITION
+            }
+            Entry::Cluster(id) => {
+                put_str(out, id);
+                CLUSTER
+            }
+            Entry::Topic { name, id, partitions } => {
+                put_str(out, name);
+                out.extend_from_slice(&id.0);
+                put_i32(out, *partitions);
+                TOPIC
+            }
+            Entry::Acknowledged { partition, acknowledged } => {
+                put_str(out, &partition.topic);
+                put_i32(out, partition.partition);
+                put_identity(out, acknowledged.identity);
+                put_i32(out, acknowledged.last_sequence);
+                put_i64(out, acknowledged.newest);
+                put_noted(out, acknowledged.noted);
+                ACKNOWLEDGED
+            }
+            Entry::Checkpoint(checkpoint) => {
+                put_u64(out, checkpoint.next_id);
+                put_u64(out, checkpoint.next_order);
+                put_i64(out, checkpoint.last.unwrap_or(-1));
+                put_u32(out, u32::try_from(checkpoint.epochs.len()).unwrap_or(u32::MAX));
+                for (id, epoch) in &checkpoint.epochs {
+                    put_identity(out, ProducerIdentity { id: *id, epoch: *epoch });
+                }
+                CHECKPOINT
+            }
+            Entry::Live(ranges) => {
+                put_u32(out, u32::try_from(ranges.len()).unwrap_or(u32::MAX));
+                for (first, last) in ranges {
+                    put_u64(out, *first);
+                    put_u64(out, *last);
+                }
+                LIVE
+            }
+            Entry::SetAside(place) => {
+                put_u64(out, place.place.segment);
+                put_u64(out, place.place.offset);
+                put_u64(out, place.len);
+                put_u64(out, place.doubt_below);
+                SET_ASIDE
+            }
+            Entry::Dropped(sequence) => {
+                put_u64(out, *sequence);
+                DROPPED
+            }
+        }
+    }
+
+    /// Reads the fields of an entry of `kind`. None when they make no sense, and when anything is left.
+    pub(crate) fn decode(kind: u8, bytes: &[u8]) -> Option<Entry> {
+        let mut fields = Fields::new(bytes);
+        let entry = match kind {
+            BATCH => Entry::Batch(decode_batch(&mut fields)?),
+            STAMP => {
+                let batch = BatchId(fields.u64()?);
+                let (identity, base_sequence) = (fields.identity()?, fields.i32()?);
+                let (is_noted, noted) = (fields.u8()?, fields.noted()?);
+                let stamp = Stamp { identity, base_sequence, noted: (is_noted == 1).then_some(noted) };
+                Entry::Stamp { batch, stamp, number: fields.u64()? }
+            }
+            OUTCOME => Entry::Outcome { batch: BatchId(fields.u64()?), outcome: decode_outcome(&mut fields)? },
+            POSITION => Entry::Position { source: fields.str()?, position: fields.u64()? },
+            CLUSTER => Entry::Cluster(fields.str()?),
+            TOPIC => Entry::Topic { name: fields.str()?, id: TopicId(fields.array()?), partitions: fields.i32()? },
+            ACKNOWLEDGED => Entry::Acknowledged {
+                partition: TopicPartition { topic: fields.str()?, partition: fields.i32()? },
+                acknowledged: Acknowledged {
+                    identity: fields.identity()?,
+                    last_sequence: fields.i32()?,
+                    newest: fields.i64()?,
+                    noted: fields.noted()?,
+                },
+            },
+            CHECKPOINT => {
+                let (next_id, next_order, last) = (fields.u64()?, fields.u64()?, fields.i64()?);
+                let mut epochs = BTreeMap::new();
+                for _ in 0..fields.count(10)? {
+                    let identity = fields.identity()?;
+                    epochs.insert(identity.id, identity.epoch);
+                }
+                Entry::Checkpoint(Checkpoint { next_id, next_order, last: (last != -1).then_some(last), epochs })
+            }
+            LIVE => {
+                let mut ranges = Vec::new();
+                for _ in 0..fields.count(16)? {
+                    ranges.push((fields.u64()?, fields.u64()?));
+                }
+                Entry::Live(ranges)
+            }
+            SET_ASIDE => Entry::SetAside(SetAside {
+                place: Place { segment: fields.u64()?, offset: fields.u64()? },
+                len: fields.u64()?,
+                doubt_below: fields.u64()?,
+            }),
+            DROPPED => Entry::Dropped(fields.u64()?),
+            _ => return None,
+        };
+        fields.bytes.is_empty().then_some(entry)
+    }
+}
+
+fn decode_batch(fields: &mut Fields<'_>) -> Option<BatchHead> {
+    let id = BatchId(fields.u64()?);
+    let order = Order { rank: fields.u64()?, span: fields.u32()? };
+    let topic = fields.str()?;
+    let target = match fields.u32()? {
+        0 => Target::Partition(TopicPartition { topic, partition: fields.i32()? }),
+        1 => {
+            let count = fields.count(4)?;
+            let chosen = (0..count).map(|_| fields.i32()).collect::<Option<_>>()?;
+            Target::Unpartitioned { topic, chosen }
+        }
+        _ => return None,
+    };
+    Some(BatchHead {
+        id,
+        order,
+        target,
+        topic_id: TopicId(fields.array()?),
+        accepted_at: fields.i64()?,
+        count: fields.i32()?,
+        base_timestamp: fields.i64()?,
+        max_timestamp: fields.i64()?,
+        compression: match fields.u8()? {
+            0 => Compression::None,
+            1 => Compression::Gzip,
+            2 => Compression::Snappy,
+            3 => Compression::Lz4,
+            4 => Compression::Zstd,
+            _ => return None,
+        },
+        records_crc: fields.u32()?,
+    })
+}
+
+fn codec(compression: Compression) -> u8 {
+    match compression {
+        Compression::None => 0,
+        Compression::Gzip => 1,
+        Compression::Snappy => 2,
+        Compression::Lz4 => 3,
+        Compression::Zstd => 4,
+    }
+}
+
+fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match outcome {
+        Outcome::Delivered { base_offset, leader_epoch } => {
+            out.push(0);
+            out.push(u8::from(base_offset.is_some()));
+            put_i64(out, base_offset.unwrap_or(-1));
+            put_i32(out, *leader_epoch);
+        }
+        Outcome::Replaced => out.push(1),
+        Outcome::Discarded => out.push(2),
+        Outcome::Parked { unknown, reason } => {
+            out.push(3);
+            out.push(u8::from(*unknown));
+            put_str(out, reason);
+        }
+        Outcome::Dead { unknown, reason } => {
+            out.push(4);
+            out.push(u8::from(*unknown));
+            put_str(out, reason);
+        }
+        Outcome::Ready { afresh } => {
+            out.push(5);
+            out.push(u8::from(*afresh));
+        }
+    }
+}
+
+fn decode_outcome(fields: &mut Fields<'_>) -> Option<Outcome> {
+    Some(match fields.u8()? {
+        0 => {
+            let (known, base_offset) = (fields.u8()? == 1, fields.i64()?);
+            Outcome::Delivered { base_offset: known.then_some(base_offset), leader_epoch: fields.i32()? }
+        }
+        1 => Outcome::Replaced,
+        2 => Outcome::Discarded,
+        3 => Outcome::Parked { unknown: fields.u8()? == 1, reason: fields.str()? },
+        4 => Outcome::Dead { unknown: fields.u8()? == 1, reason: fields.str()? },
+        5 => Outcome::Ready { afresh: fields.u8()? == 1 },
+        _ => return None,
+    })
+}
+
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_i32(out: &mut Vec<u8>, value: i32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_i64(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_str(out: &mut Vec<u8>, value: &str) {
+    put_u32(out, u32::try_from(value.len()).unwrap_or(u32::MAX));
+    out.extend_from_slice(value.as_bytes());
+}
+
+fn put_identity(out: &mut Vec<u8>, identity: ProducerIdentity) {
+    put_i64(out, identity.id);
+    out.extend_from_slice(&identity.epoch.to_le_bytes());
+}
+
+fn put_noted(out: &mut Vec<u8>, noted: Noted) {
+    put_i64(out, noted.offset);
+    put_i32(out, noted.leader_epoch);
+}
+
+/// Copies `bytes` to `out` at `at`, if there is room.
+pub(crate) fn put_at(out: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = out.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+/// Fields being read; none as soon as the bytes end.
+struct Fields<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn new(bytes: &'a [u8]) -> Fields<'a> {
+        Fields { bytes }
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, left) = self.bytes.split_at_checked(len)?;
+        self.bytes = left;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_le_bytes)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    fn str(&mut self) -> Option<Arc<str>> {
+        let len = self.u32()? as usize;
+        std::str::from_utf8(self.take(len)?).ok().map(Arc::from)
+    }
+
+    /// A count of elements of `size` bytes, which the bytes left must hold.
+    fn count(&mut self, size: usize) -> Option<usize> {
+        let count = self.u32()? as usize;
+        (count.checked_mul(size)? <= self.bytes.len()).then_some(count)
+    }
+
+    fn identity(&mut self) -> Option<ProducerIdentity> {
+        Some(ProducerIdentity { id: self.i64()?, epoch: i16::from_le_bytes(self.array()?) })
+    }
+
+    fn noted(&mut self) -> Option<Noted> {
+        Some(Noted { offset: self.i64()?, leader_epoch: self.i32()? })
+    }
+}
