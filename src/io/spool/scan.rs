@@ -10,7 +10,7 @@ use crate::core::spool::state::State;
 use crate::error::SpoolError;
 
 /// How much is read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = if cfg!(test) { 5000 } else { 1 << 20 };
 
 /// A file of the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -107,13 +107,11 @@ impl Life {
             let groups = self.pending.clone();
             let disturbed = self.faults_left();
             self.disk.note(|| format!("commit {groups:?}"));
-            match self.engine().commit(&groups) {
-                Ok(()) => {
-                    assert!(!self.disk.is_crashed(), "durable on a dead disk");
-                    self.acknowledged();
-                    return;
-                }
-                Err(_) if self.disk.is_crashed() => return self.after_crash(),
+            let result = self.engine().commit(&groups);
+            match result {
+                // Whatever it says, it does not come to say it.
+                _ if self.disk.is_crashed() => return self.after_crash(),
+                Ok(()) => return self.acknowledged(),
                 Err(error) => {
                     self.disk.note(|| format!("     {error}"));
                     assert!(disturbed, "nothing is wrong any more, and still: {error}");
@@ -261,7 +259,7 @@ impl Life {
     pub(super) fn close(&mut self) {
         self.engine = None;
         self.disk.note(|| "closed".to_owned());
-        self.disk.faults(|faults| faults.crash_at = None);
+        self.heal();
         self.disk.kill();
         self.reopen();
     }

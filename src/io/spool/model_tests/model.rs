@@ -22,7 +22,10 @@ pub(super) struct Model {
     pub(super) topics: BTreeMap<Arc<str>, (TopicId, i32)>,
     pub(super) acknowledged: HashMap<TopicPartition, Acknowledged>,
     pub(super) cluster: Option<Arc<str>>,
-    pub(super) identity: Option<ProducerIdentity>,
+    /// The producer id stamped or acknowledged last.
+    last: Option<i64>,
+    /// The highest epoch of each.
+    epochs: BTreeMap<i64, i16>,
     /// One more than the highest id ever.
     pub(super) next_id: u64,
 }
@@ -92,10 +95,13 @@ impl Model {
     }
 
     fn identified(&mut self, identity: ProducerIdentity) {
-        self.identity = match self.identity {
-            Some(known) if known.id == identity.id && known.epoch > identity.epoch => Some(known),
-            _ => Some(identity),
-        };
+        self.last = Some(identity.id);
+        let epoch = self.epochs.entry(identity.id).or_insert(identity.epoch);
+        *epoch = (*epoch).max(identity.epoch);
+    }
+
+    fn identity(&self) -> Option<ProducerIdentity> {
+        self.last.map(|id| ProducerIdentity { id, epoch: self.epochs[&id] })
     }
 
     /// What an opened spool tells that is not so; damage is not looked at.
@@ -134,8 +140,8 @@ impl Model {
         if recovered.cluster_id != self.cluster {
             return Some(format!("cluster {:?}, was {:?}", recovered.cluster_id, self.cluster));
         }
-        if recovered.identity != self.identity {
-            return Some(format!("identity {:?}, was {:?}", recovered.identity, self.identity));
+        if recovered.identity != self.identity() {
+            return Some(format!("identity {:?}, was {:?}", recovered.identity, self.identity()));
         }
         if recovered.next_id < self.next_id {
             return Some(format!("the next id {} was used, up to {}", recovered.next_id, self.next_id));
