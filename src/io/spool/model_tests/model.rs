@@ -113,7 +113,8 @@ impl Model {
         if found != ids {
             let missing: Vec<_> = ids.iter().filter(|id| !found.contains(id)).collect();
             let extra: Vec<_> = found.iter().filter(|id| !ids.contains(id)).collect();
-            return Some(format!("batches missing {missing:?}, too many {extra:?}, or out of order {found:?}"));
+            let order = if missing.is_empty() && extra.is_empty() { format!("out of order {found:?}") } else { String::new() };
+            return Some(format!("batches missing {missing:?}, too many {extra:?} {order}"));
         }
         for (kept, stored) in expected.iter().zip(&recovered.batches) {
             let (batch, section) = (&kept.batch, kept.batch.sealed.section());
@@ -135,7 +136,15 @@ impl Model {
             return Some(format!("topics {:?}, were {:?}", recovered.topics, self.topics));
         }
         if recovered.acknowledged != self.acknowledged {
-            return Some(format!("acknowledged {:?}, were {:?}", recovered.acknowledged, self.acknowledged));
+            let other = |partition: &&TopicPartition| {
+                recovered.acknowledged.get(partition) != self.acknowledged.get(partition)
+            };
+            let all = recovered.acknowledged.keys().chain(self.acknowledged.keys());
+            let differing = all.filter(other).map(|partition| {
+                let found = recovered.acknowledged.get(partition);
+                format!("{partition}: {found:?}, were {:?}", self.acknowledged.get(partition))
+            });
+            return Some(format!("acknowledged {}", differing.collect::<Vec<_>>().join("; ")));
         }
         if recovered.cluster_id != self.cluster {
             return Some(format!("cluster {:?}, was {:?}", recovered.cluster_id, self.cluster));
