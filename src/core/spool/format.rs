@@ -215,6 +215,8 @@ pub(crate) struct SetAside {
     pub(crate) len: u64,
     /// It may have held stamps of batches below this id; 0 when it held none.
     pub(crate) doubt_below: u64,
+    /// The newest group when it was found: stamps made later are beyond doubt.
+    pub(crate) number: u64,
 }
 
 /// One thing on disk.
@@ -417,6 +419,7 @@ impl Entry {
                 put_u64(out, place.place.offset);
                 put_u64(out, place.len);
                 put_u64(out, place.doubt_below);
+                put_u64(out, place.number);
                 SET_ASIDE
             }
             Entry::Dropped(sequence) => {
@@ -471,6 +474,7 @@ impl Entry {
                 place: Place { segment: fields.u64()?, offset: fields.u64()? },
                 len: fields.u64()?,
                 doubt_below: fields.u64()?,
+                number: fields.u64()?,
             }),
             DROPPED => Entry::Dropped(fields.u64()?),
             _ => return None,

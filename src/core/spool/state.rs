@@ -221,11 +221,6 @@ impl State {
         &self.dropped
     }
 
-    /// It counts after all.
-    pub(crate) fn undrop(&mut self, sequence: u64) {
-        self.dropped.remove(&sequence);
-    }
-
     /// Damaged places known.
     pub(crate) fn set_aside(&self) -> &[SetAside] {
         &self.set_aside
@@ -233,20 +228,21 @@ impl State {
 
     /// Forgets what concerns only segments before `oldest`, with the exception of doubts that are still open.
     pub(crate) fn trim(&mut self, oldest: u64) {
-        self.dropped.retain(|sequence| *sequence >= oldest);
-        let first_unstamped = self.first_unstamped();
-        let doubtful = |place: &SetAside| first_unstamped.is_some_and(|id| id < place.doubt_below);
-        self.set_aside.retain(|place| place.place.segment >= oldest || doubtful(place));
+        self.dropped = self.dropped.split_off(&oldest);
+        let mut places = std::mem::take(&mut self.set_aside);
+        places.retain(|place| place.place.segment >= oldest || self.is_doubtful(place));
+        self.set_aside = places;
     }
 
-    fn first_unstamped(&self) -> Option<u64> {
-        self.batches.keys().copied().find(|id| !self.stamps.contains_key(id))
+    /// Whether there are batches left that may have been stamped in the damaged place, and were not stamped since.
+    fn is_doubtful(&self, place: &SetAside) -> bool {
+        let mut before = self.batches.range(..place.doubt_below);
+        before.any(|(id, _)| self.stamps.get(id).is_none_or(|(_, number)| *number <= place.number))
     }
 
-    /// Whether a damaged place may have held the stamp of a batch that has none.
+    /// Whether a damaged place may have held the stamp of a batch.
     pub(crate) fn stamps_in_doubt(&self) -> bool {
-        let below = self.set_aside.iter().map(|place| place.doubt_below).max().unwrap_or(0);
-        below > 0 && self.first_unstamped().is_some_and(|id| id < below)
+        self.set_aside.iter().any(|place| self.is_doubtful(place))
     }
 
     /// The next free id.

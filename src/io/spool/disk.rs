@@ -19,7 +19,7 @@ impl<F: Files> Disk<F> {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        if name.is_empty() { self.directory.clone() } else { self.directory.join(name) }
     }
 
     fn failed(&self, name: &str, what: &'static str, source: io::Error) -> SpoolError {

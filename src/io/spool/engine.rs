@@ -2,59 +2,62 @@
 
 use super::disk::Disk;
 use super::files::Files;
-use super::scan::{Found, Scan, SegmentFile, scan, slot};
+use super::scan::{Scan, SegmentFile, scan};
 use crate::config::{Durability, SpoolConfig};
 use crate::core::spool::build::GroupBuilder;
 use crate::core::spool::format::{
-    BatchHead, ENTRY_HEAD, Entry, EntryHead, Place, SEGMENT_HEAD, SegmentHead, SetAside, SpoolId, aligned, entry_crc,
+    BatchHead, ENTRY_HEAD, Entry, EntryHead, Place, SEGMENT_HEAD, SegmentHead, SpoolId, entry_crc,
 };
-use crate::core::spool::state::State;
-use crate::core::spool::{BatchId, Damage, Group, Op, Recovered};
+use crate::core::spool::state::{Located, State};
+use crate::core::spool::{BatchId, Group, Op, Recovered};
 use crate::error::SpoolError;
 use crate::wire::batch::{RecordsSection, SealedBatch};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
-use std::path::Path;
 
 /// How far ahead of the data a new file is filled with zeros: overwriting what is there already is what syncs quickly.
 const FILL: u64 = 4 << 20;
 
 /// A spool that is open for writing.
 pub(crate) struct Engine<F: Files> {
-    disk: Disk<F>,
-    durability: Durability,
-    segment_bytes: u64,
-    max_bytes: u64,
-    spool: SpoolId,
-    state: State,
-    segments: BTreeMap<u64, SegmentFile>,
-    current: Option<Current<F::File>>,
+    pub(super) disk: Disk<F>,
+    pub(super) durability: Durability,
+    pub(super) segment_bytes: u64,
+    pub(super) max_bytes: u64,
+    pub(super) spool: SpoolId,
+    pub(super) state: State,
+    pub(super) segments: BTreeMap<u64, SegmentFile>,
+    pub(super) current: Option<Current<F::File>>,
     /// Files to be used again.
-    spares: Vec<(String, u64)>,
+    pub(super) spares: Vec<(String, u64)>,
     /// Up to here all is synced.
-    durable: Place,
-    number: u64,
-    sequence: u64,
-    oldest: u64,
-    next_slot: u64,
-    reading: Option<(u64, F::File)>,
+    pub(super) durable: Place,
+    pub(super) number: u64,
+    pub(super) sequence: u64,
+    pub(super) oldest: u64,
+    pub(super) next_slot: u64,
+    pub(super) reading: Option<(u64, F::File)>,
     /// Segments whose sync failed and that still hold what counts.
-    poisoned: BTreeSet<u64>,
+    pub(super) poisoned: BTreeSet<u64>,
+    /// A file in which a segment was begun and not brought to its end; used before any other.
+    pub(super) unfinished: Option<(String, u64)>,
+    /// Copies are being made: the room kept for them may be used.
+    pub(super) evacuating: bool,
     /// Files to be removed and never used again.
-    doomed: Vec<String>,
+    pub(super) doomed: Vec<String>,
 }
 
 /// The segment being written.
-struct Current<T> {
-    sequence: u64,
-    name: String,
-    file: T,
+pub(super) struct Current<T> {
+    pub(super) sequence: u64,
+    pub(super) name: String,
+    pub(super) file: T,
     /// Where the next group goes.
-    at: u64,
+    pub(super) at: u64,
     /// Up to here it holds bytes or zeros.
-    filled: u64,
-    capacity: u64,
+    pub(super) filled: u64,
+    pub(super) capacity: u64,
 }
 
 /// What a spool takes, in bytes.
@@ -80,15 +83,13 @@ impl<F: Files> Engine<F> {
         entropy: [u8; 16],
     ) -> Result<(Engine<F>, Recovered), SpoolError> {
         let mut disk = Disk::new(files, config.directory.clone());
-        let Scan { spool, mut state, segments, unused, damage, number, sequence, oldest } = scan(&mut disk)?;
-        let recovered = state.recovered();
-        let next_slot = segments.iter().map(|file| &file.name).chain(unused.iter().map(|(name, _)| name));
-        let next_slot = next_slot.filter_map(|name| slot(name)).max().unwrap_or(0) + 1;
+        let Scan { spool, mut state, segments, unused, damage, number, sequence, oldest, next_slot } = scan(&mut disk)?;
+        let mut recovered = state.recovered();
         let last = segments.last().map(|file| Place { segment: file.sequence, offset: file.end });
         let mut engine = Engine {
             disk,
             durability: config.durability,
-            segment_bytes: config.segment_bytes.max(2 * SEGMENT_HEAD),
+            segment_bytes: config.segment_bytes.max(8 * SEGMENT_HEAD),
             max_bytes: config.max_bytes,
             spool: spool.unwrap_or(SpoolId(entropy)),
             state,
@@ -102,19 +103,13 @@ impl<F: Files> Engine<F> {
             next_slot,
             reading: None,
             poisoned: BTreeSet::new(),
+            unfinished: None,
+            evacuating: false,
             doomed: Vec::new(),
         };
-        engine.settle(damage)?;
+        recovered.damage = engine.settle(damage)?;
+        recovered.stamps_in_doubt = engine.state.stamps_in_doubt();
         Ok((engine, recovered))
-    }
-
-    /// After reading: what was written and not synced by the last process is synced, so that it can be built on.
-    fn settle(&mut self, _damage: Vec<Found>) -> Result<(), SpoolError> {
-        if let Some(last) = self.segments.values().next_back() {
-            let mut file = self.disk.open(&last.name, true)?;
-            self.disk.sync(&last.name, &mut file)?;
-        }
-        Ok(())
     }
 
     /// Writes `groups` as one, as durable as the settings say. After an error nothing of them counts, and they may be
@@ -134,8 +129,20 @@ impl<F: Files> Engine<F> {
         self.append(&mut builder, self.durability != Durability::ProcessCrash)
     }
 
-    /// Makes durable what was only written.
+    /// Makes durable what was only written, also what lies in a segment whose sync failed before.
     pub(crate) fn sync(&mut self) -> Result<(), SpoolError> {
+        let flushed = self.flush();
+        if self.poisoned.is_empty() {
+            return flushed;
+        }
+        // The failure is mended once all of that segment lies elsewhere.
+        while let Some(sequence) = self.poisoned.first().copied() {
+            self.evacuate(sequence)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SpoolError> {
         let Some(current) = &mut self.current else { return Ok(()) };
         let end = Place { segment: current.sequence, offset: current.at };
         if self.durable < end {
@@ -151,66 +158,38 @@ impl<F: Files> Engine<F> {
     /// Whether something is written and not synced.
     pub(crate) fn is_unsynced(&self) -> bool {
         let end = self.current.as_ref().map(|current| Place { segment: current.sequence, offset: current.at });
-        end.is_some_and(|end| self.durable < end)
+        end.is_some_and(|end| self.durable < end) || !self.poisoned.is_empty()
     }
 
     /// Reads a batch back, its checksums compared.
     pub(crate) fn read(&mut self, id: BatchId) -> Result<SealedBatch, SpoolError> {
         let (head, payload) = self.read_entry(id)?;
-        let section = RecordsSection {
-            bytes: payload,
-            count: head.count,
-            base_timestamp: head.base_timestamp,
-            max_timestamp: head.max_timestamp,
-            compression: head.compression,
-        };
-        Ok(SealedBatch::with_crc(section, head.records_crc))
+        Ok(sealed(&head, payload))
     }
 
-    fn read_entry(&mut self, id: BatchId) -> Result<(BatchHead, Bytes), SpoolError> {
+    pub(super) fn read_entry(&mut self, id: BatchId) -> Result<(BatchHead, Bytes), SpoolError> {
         let Some(located) = self.state.locate(id) else {
             let what = format!("batch {id} is not in it");
             return Err(SpoolError::Damaged { path: self.disk.path(""), offset: 0, what });
         };
-        let place = located.place;
-        let name = self.segments.get(&place.segment).map(|file| file.name.clone()).unwrap_or_default();
+        let segment = located.place.segment;
+        let name = self.segments.get(&segment).map(|file| file.name.clone()).unwrap_or_default();
         let file = match &mut self.current {
-            Some(current) if current.sequence == place.segment => &mut current.file,
+            Some(current) if current.sequence == segment => &mut current.file,
             _ => match self.reading.take() {
-                Some((segment, file)) if segment == place.segment => &mut self.reading.insert((segment, file)).1,
-                _ => &mut self.reading.insert((place.segment, self.disk.open(&name, false)?)).1,
+                Some((open, file)) if open == segment => &mut self.reading.insert((open, file)).1,
+                _ => &mut self.reading.insert((segment, self.disk.open(&name, false)?)).1,
             },
         };
-        let head_len = ENTRY_HEAD + located.fields as usize;
-        let mut bytes = vec![0; head_len + located.payload as usize];
-        let len = self.disk.read(&name, file, place.offset, &mut bytes)?;
-        bytes.truncate(len);
-        let damaged = |what: &str| SpoolError::Damaged {
-            path: self.disk.path(&name),
-            offset: place.offset,
-            what: format!("batch {id}: {what}"),
-        };
-        let bytes = Bytes::from(bytes);
-        let head = bytes.get(..head_len).ok_or_else(|| damaged("the file ends before it"))?;
-        let entry = EntryHead::decode(head).filter(|entry| entry.crc == entry_crc(self.spool, place, head));
-        let entry = entry.ok_or_else(|| damaged("its checksum is wrong"))?;
-        match Entry::decode(entry.kind, head.get(ENTRY_HEAD..).unwrap_or_default()) {
-            Some(Entry::Batch(batch)) if batch.id == id => {
-                let payload = bytes.slice(head_len..);
-                if payload.len() != located.payload as usize || crc32c::crc32c(&payload) != batch.records_crc {
-                    return Err(damaged("the checksum of its records is wrong"));
-                }
-                Ok((batch, payload))
-            }
-            _ => Err(damaged("it is not where it should be")),
-        }
+        fetch(&mut self.disk, self.spool, &name, file, id, located)
     }
 
     /// What it takes.
     pub(crate) fn usage(&self) -> Usage {
         let files = self.segments.values().map(|file| file.size).sum::<u64>();
         let spare = self.spares.iter().map(|(_, size)| size).sum::<u64>();
-        let reserve = (2 * self.segment_bytes).max(self.max_bytes / 8);
+        // Room for the segment being written, for copies, and for what is settled and not yet reclaimed.
+        let reserve = (4 * self.segment_bytes).min(self.max_bytes / 3 * 2).max(self.max_bytes / 8);
         Usage {
             live: self.state.live(),
             dead: self.state.dead(),
@@ -220,13 +199,8 @@ impl<F: Files> Engine<F> {
         }
     }
 
-    /// Reclaims some space, and says whether there is more to be done.
-    pub(crate) fn maintain(&mut self) -> Result<bool, SpoolError> {
-        Ok(false)
-    }
-
     /// Writes a group. A segment whose sync fails is left for a new one at once, since nobody knows what it holds.
-    fn append(&mut self, builder: &mut GroupBuilder, sync: bool) -> Result<(), SpoolError> {
+    pub(super) fn append(&mut self, builder: &mut GroupBuilder, sync: bool) -> Result<(), SpoolError> {
         let mut tried = false;
         let place = loop {
             match self.append_once(builder, sync) {
@@ -246,8 +220,13 @@ impl<F: Files> Engine<F> {
     fn append_once(&mut self, builder: &mut GroupBuilder, sync: bool) -> Result<Place, Failed> {
         let len = builder.len();
         if self.current.as_ref().is_none_or(|current| current.at + len > current.capacity) {
-            self.sync().map_err(Failed::Sync)?;
-            self.rotate(len)?;
+            self.flush().map_err(Failed::Sync)?;
+            self.make_room(len).map_err(Failed::Write)?;
+            // Making room may have begun a segment.
+            if self.current.as_ref().is_none_or(|current| current.at + len > current.capacity) {
+                self.flush().map_err(Failed::Sync)?;
+                self.rotate(len)?;
+            }
         }
         self.number += 1;
         let (spool, number, durable, oldest) = (self.spool, self.number, self.durable, self.oldest);
@@ -260,7 +239,7 @@ impl<F: Files> Engine<F> {
             (file.end, file.size) = (current.at, current.filled);
         }
         if sync {
-            self.sync().map_err(Failed::Sync)?;
+            self.flush().map_err(Failed::Sync)?;
         }
         Ok(place)
     }
@@ -273,59 +252,114 @@ impl<F: Files> Engine<F> {
     }
 
     /// Begins a segment with room for a group of `len` bytes.
-    fn rotate(&mut self, len: u64) -> Result<(), Failed> {
+    pub(super) fn rotate(&mut self, len: u64) -> Result<(), Failed> {
         let mut builder = GroupBuilder::new();
         self.state.restate().into_iter().for_each(|entry| builder.push(entry, Bytes::new()));
         let capacity = self.segment_bytes.max(SEGMENT_HEAD + builder.len() + len);
+        let (name, size, mut file) = self.take_file()?;
         self.sequence += 1;
         self.number += 1;
         let sequence = self.sequence;
         let place = Place { segment: sequence, offset: SEGMENT_HEAD };
         builder.place(self.spool, place, self.number, self.durable, self.oldest);
-        // If this does not come to its end, nobody should look for a segment of this number.
-        self.state.apply(&Entry::Dropped(sequence), place, 0, 0);
-        let (name, size, mut file) = match self.spares.pop() {
-            Some((name, size)) => match self.disk.open(&name, true) {
-                Ok(file) => (name, size, file),
-                Err(error) => {
-                    self.spares.push((name, size));
-                    return Err(Failed::Write(error));
-                }
-            },
-            None => {
-                let name = format!("segment-{:08}", self.next_slot);
-                let file = self.disk.create(&name).map_err(Failed::Write)?;
-                self.next_slot += 1;
-                (name, 0, file)
-            }
-        };
         let head = SegmentHead { spool: self.spool, sequence }.encode();
         let written = self.disk.write(&name, &mut file, 0, &mut [IoSlice::new(&head)]);
         let capacity = capacity.max(size);
         let mut current = Current { sequence, name, file, at: SEGMENT_HEAD, filled: size, capacity };
         let written = written.and_then(|()| current.write(&mut self.disk, &builder));
         if let Err(error) = written {
-            self.spares.push((current.name, current.filled));
+            // The same file is taken next time, so that no two carry this number.
+            self.sequence -= 1;
+            self.unfinished = Some((current.name, current.filled));
             return Err(Failed::Write(error));
         }
         current.at += builder.len();
         // Also when only written is asked for: that this segment follows the one before must be certain.
         let synced = self.disk.sync(&current.name, &mut current.file).and_then(|()| self.disk.sync_dir());
         if let Err(error) = synced {
-            self.doomed.push(current.name);
+            // Nobody is to miss a segment of this number, nor to believe this one.
+            self.state.apply(&Entry::Dropped(sequence), place, 0, 0);
+            let Current { name, file, .. } = current;
+            drop(file);
+            if self.disk.remove(&name).is_err() {
+                self.doomed.push(name);
+            }
             return Err(Failed::Sync(error));
         }
-        self.state.undrop(sequence);
         self.durable = Place { segment: sequence, offset: current.at };
         let file = SegmentFile { name: current.name.clone(), sequence, size: current.filled, end: current.at };
         self.segments.insert(sequence, file);
         self.current = Some(current);
         Ok(())
     }
+
+    /// A file for the next segment: the one that was not begun to its end, a spare one, or a new one.
+    fn take_file(&mut self) -> Result<(String, u64, F::File), Failed> {
+        if let Some((name, size)) = self.unfinished.take().or_else(|| self.spares.pop()) {
+            return match self.disk.open(&name, true) {
+                Ok(file) => Ok((name, size, file)),
+                Err(error) => {
+                    self.unfinished = Some((name, size));
+                    Err(Failed::Write(error))
+                }
+            };
+        }
+        let name = format!("segment-{:08}", self.next_slot);
+        let file = self.disk.create(&name).map_err(Failed::Write)?;
+        self.next_slot += 1;
+        Ok((name, 0, file))
+    }
+}
+
+/// Reads and checks a batch.
+pub(super) fn fetch<F: Files>(
+    disk: &mut Disk<F>,
+    spool: SpoolId,
+    name: &str,
+    file: &mut F::File,
+    id: BatchId,
+    located: Located,
+) -> Result<(BatchHead, Bytes), SpoolError> {
+    let place = located.place;
+    let head_len = ENTRY_HEAD + located.fields as usize;
+    let mut bytes = vec![0; head_len + located.payload as usize];
+    let len = disk.read(name, file, place.offset, &mut bytes)?;
+    bytes.truncate(len);
+    let damaged = |what: &str| SpoolError::Damaged {
+        path: disk.path(name),
+        offset: place.offset,
+        what: format!("batch {id}: {what}"),
+    };
+    let bytes = Bytes::from(bytes);
+    let head = bytes.get(..head_len).ok_or_else(|| damaged("the file ends before it"))?;
+    let entry = EntryHead::decode(head).filter(|entry| entry.crc == entry_crc(spool, place, head));
+    let entry = entry.ok_or_else(|| damaged("its checksum is wrong"))?;
+    match Entry::decode(entry.kind, head.get(ENTRY_HEAD..).unwrap_or_default()) {
+        Some(Entry::Batch(batch)) if batch.id == id => {
+            let payload = bytes.slice(head_len..);
+            if payload.len() != located.payload as usize || crc32c::crc32c(&payload) != batch.records_crc {
+                return Err(damaged("the checksum of its records is wrong"));
+            }
+            Ok((batch, payload))
+        }
+        _ => Err(damaged("it is not where it should be")),
+    }
+}
+
+/// The batch as it will be sent.
+pub(super) fn sealed(head: &BatchHead, payload: Bytes) -> SealedBatch {
+    let section = RecordsSection {
+        bytes: payload,
+        count: head.count,
+        base_timestamp: head.base_timestamp,
+        max_timestamp: head.max_timestamp,
+        compression: head.compression,
+    };
+    SealedBatch::with_crc(section, head.records_crc)
 }
 
 /// Why a group was not written.
-enum Failed {
+pub(super) enum Failed {
     /// It can be tried again at the same place.
     Write(SpoolError),
     /// What was written there is not to be trusted.

@@ -2,13 +2,18 @@
 
 mod disk;
 pub(crate) mod engine;
+#[cfg(all(test, unix))]
+mod engine_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod faulty;
 pub(crate) mod files;
+pub(crate) mod inspect;
 #[cfg(test)]
 mod model_tests;
+mod reclaim;
 mod room;
 pub(crate) mod scan;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod thread;

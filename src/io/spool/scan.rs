@@ -58,10 +58,12 @@ pub(crate) struct Scan {
     pub(crate) sequence: u64,
     /// Segments below this count no longer.
     pub(crate) oldest: u64,
+    /// The first number no file's name has.
+    pub(crate) next_slot: u64,
 }
 
 /// Whether `name` is a segment's, and which slot.
-pub(crate) fn slot(name: &str) -> Option<u64> {
+fn slot(name: &str) -> Option<u64> {
     name.strip_prefix("segment-")?.parse().ok()
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     let mut files: Vec<(String, u64)> = disk.list()?;
     files.retain(|(name, _)| slot(name).is_some());
     files.sort_unstable();
+    let next_slot = files.iter().filter_map(|(name, _)| slot(name)).max().unwrap_or(0) + 1;
     let (spool, heads) = read_heads(disk, files)?;
     let mut scan = Scan {
         spool,
@@ -80,17 +83,22 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
         number: 0,
         sequence: 0,
         oldest: 0,
+        next_slot,
     };
     let Some(spool) = spool else {
-        scan.unused = heads.into_iter().map(|(_, name, size)| (name, size)).collect();
+        for (_, name, size) in heads {
+            scan.find_unreadable(disk, &name, size)?;
+            scan.unused.push((name, size));
+        }
         return Ok(scan);
     };
-    let mut readers = Vec::new();
+    let mut headless = Vec::new();
+    let mut readers: Vec<Segment<F>> = Vec::new();
     for (sequence, name, size) in heads {
         scan.sequence = scan.sequence.max(sequence.unwrap_or(0));
         match sequence {
             Some(sequence) => readers.push(Segment { spool, name, sequence, size, first: None, file: None }),
-            None => scan.unused.push((name, size)),
+            None => headless.push((name, size)),
         }
     }
     readers.sort_by_key(|segment| segment.sequence);
@@ -107,6 +115,17 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
         }
         newest.close();
     }
+    // Of two with one number one was not begun to its end.
+    readers.dedup_by(|later, earlier| {
+        let is_double = later.sequence == earlier.sequence;
+        if is_double {
+            if earlier.first.is_none() {
+                std::mem::swap(later, earlier);
+            }
+            scan.unused.push((later.name.clone(), later.size));
+        }
+        is_double
+    });
     let oldest = scan.oldest;
     let (readers, stale): (Vec<_>, Vec<_>) = readers.into_iter().partition(|segment| segment.sequence >= oldest);
     scan.unused.extend(stale.into_iter().map(|segment| (segment.name, segment.size)));
@@ -121,6 +140,10 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
         };
         !state.dropped().contains(&found.place.segment) && !state.set_aside().iter().any(inside)
     });
+    if scan.damage.iter().all(|found| !found.name.is_empty()) {
+        // Nothing is missing, so they were never begun to the end.
+        scan.unused.extend(headless);
+    }
     Ok(scan)
 }
 
@@ -268,6 +291,28 @@ impl Scan {
             let place = Place { segment: head.place.segment, offset: *offset };
             self.state.apply(entry, place, *fields, *payload);
         }
+    }
+
+    /// No file has a head: a spool is named in its first two sectors, so more than these means that there was one.
+    fn find_unreadable<F: Files>(&mut self, disk: &mut Disk<F>, name: &str, size: u64) -> Result<(), SpoolError> {
+        let mut file = disk.open(name, false)?;
+        let mut window = Window::default();
+        let (mut at, mut end) = (2 * ALIGN, 0);
+        while at < size {
+            let part = (size - at).min(CHUNK as u64);
+            let bytes = window.get(disk, name, &mut file, at, part as usize)?.unwrap_or_default();
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                end = at + last as u64 + 1;
+            }
+            at += part;
+        }
+        if end > 0 {
+            // No sequence number of a segment.
+            let place = Place { segment: u64::MAX - slot(name).unwrap_or(0), offset: 0 };
+            let what = "no part of it can be read".to_owned();
+            self.damage.push(Found { name: name.to_owned(), place, len: end, what, doubt: true });
+        }
+        Ok(())
     }
 
     /// Segments that should be there and are not.

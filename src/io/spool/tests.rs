@@ -1,4 +1,4 @@
-//! The spool on a real directory.
+//! The spool on a real directory: the handle, and who may open what.
 
 use super::*;
 use crate::core::spool::{NewBatch, Noted, Op, Order, Outcome, Stamp, Status, Target};
@@ -111,4 +111,127 @@ fn what_was_written_is_there_again_three_times() {
         }
         close(spool);
     }
+}
+
+#[test]
+fn a_second_opener_is_told_who_has_it_and_gets_it_afterwards() {
+    let temp = Temp::new();
+    let (spool, _) = Spool::open(&temp.config()).expect("opens");
+    let other = spool.clone();
+    let refused = Spool::open(&temp.config()).expect_err("is in use");
+    let SpoolError::InUse { holder, .. } = &refused else { panic!("{refused}") };
+    assert_eq!(*holder, std::process::id().to_string());
+    write(&spool, [batch(0, 100)]);
+    close(spool);
+    other.write_later(group([batch(1, 100)]));
+    assert!(matches!(read(&other, 0), Err(SpoolError::Closed)));
+    let (_spool, recovered) = Spool::open(&temp.config()).expect("opens");
+    assert_eq!(ids(&recovered), [0]);
+}
+
+#[test]
+fn dropping_the_last_handle_writes_what_was_asked() {
+    let temp = Temp::new();
+    let (spool, _) = Spool::open(&temp.config()).expect("opens");
+    spool.write_later(group([batch(0, 100)]));
+    drop(spool);
+    for _ in 0..500 {
+        match Spool::open(&temp.config()) {
+            Ok((_, recovered)) => {
+                assert_eq!(ids(&recovered), [0]);
+                return;
+            }
+            Err(SpoolError::InUse { .. }) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("still in use");
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn refusal(config: &SpoolConfig) -> String {
+        match Spool::open(config) {
+            Err(SpoolError::Refused { path, why }) => format!("{}: {why}", path.display()),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("opened"),
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).expect("is there").mode() & 0o7777
+    }
+
+    #[test]
+    fn only_the_owner_may_look() {
+        let temp = Temp::new();
+        let (spool, _) = Spool::open(&temp.config()).expect("opens");
+        write(&spool, [batch(0, 100)]);
+        close(spool);
+        assert_eq!(mode(temp.path()), 0o700);
+        let segment = temp.path().join("segment-00000001");
+        assert_eq!((mode(&segment), mode(&temp.path().join("lock"))), (0o600, 0o600));
+        set_permissions(&segment, Permissions::from_mode(0o640)).expect("set");
+        assert!(refusal(&temp.config()).contains("chmod 600"));
+        set_permissions(&segment, Permissions::from_mode(0o600)).expect("set");
+        set_permissions(temp.path(), Permissions::from_mode(0o755)).expect("set");
+        assert!(refusal(&temp.config()).contains("chmod 700"));
+    }
+
+    #[test]
+    fn links_are_refused() {
+        let temp = Temp::new();
+        let (spool, _) = Spool::open(&temp.config()).expect("opens");
+        write(&spool, [batch(0, 100)]);
+        close(spool);
+        let link = Temp::new();
+        symlink(temp.path(), link.path()).expect("linked");
+        assert!(refusal(&link.config()).contains("symbolic link"));
+        std::fs::remove_file(link.path()).expect("removed");
+        let (segment, elsewhere) = (temp.path().join("segment-00000001"), temp.path().join("elsewhere"));
+        std::fs::rename(&segment, &elsewhere).expect("moved");
+        symlink(&elsewhere, &segment).expect("linked");
+        assert!(refusal(&temp.config()).contains("symbolic link"));
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_left_alone() {
+        let temp = Temp::new();
+        std::fs::create_dir(temp.path()).expect("made");
+        set_permissions(temp.path(), Permissions::from_mode(0o700)).expect("set");
+        std::fs::write(temp.path().join("letter"), "dear").expect("written");
+        assert!(refusal(&temp.config()).contains("not a spool"));
+        assert_eq!(std::fs::read_dir(temp.path()).expect("lists").count(), 1);
+    }
+}
+
+#[test]
+fn space_is_reserved_until_it_is_full_and_again_when_it_is_not() {
+    let temp = Temp::new();
+    let (spool, _) = Spool::open(&temp.config()).expect("opens");
+    let mut n = 0;
+    let mut permits = Vec::new();
+    while let Some(permit) = spool.try_reserve(10_000) {
+        permits.push(permit);
+        write(&spool, [batch(n, 10_000)]);
+        permits.clear();
+        n += 1;
+    }
+    let state = spool.state();
+    assert!(n > 50 && state.used <= state.limit && state.used + 11_000 > state.limit, "{n} {state:?}");
+    let files: u64 =
+        std::fs::read_dir(temp.path()).expect("lists").map(|e| e.expect("is").metadata().expect("is").len()).sum();
+    assert!(files <= temp.config().max_bytes, "{files}");
+    let waiting = spool.clone();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(waiting.reserve(10_000)).is_some()
+    });
+    write(&spool, [delivered(0)]);
+    assert!(thread.join().expect("ends"));
+    close(spool);
 }

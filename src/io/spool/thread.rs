@@ -143,8 +143,8 @@ impl<F: Files> Thread<F> {
         } else if self.unsynced_since.is_some_and(|since| since + UNSYNCED <= now) {
             self.unsynced_since = None;
             if let Err(error) = self.engine.sync() {
-                // What it held is written anew with the next group.
-                tracing::warn!(%error, "the spool could not be synced");
+                tracing::warn!(%error, "the spool could not be synced; it is tried again");
+                self.unsynced_since = Some(now);
             }
         } else if self.untidy && !self.troubled {
             self.tidy();

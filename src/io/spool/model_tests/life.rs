@@ -31,8 +31,7 @@ impl End {
     /// What `durability` promises to survive.
     pub(super) fn all(durability: Durability) -> &'static [End] {
         use Unsynced::{Dropped, Kept, Prefix, Some};
-        let all =
-            &[End::Kill, End::PowerCut(Dropped), End::PowerCut(Kept), End::PowerCut(Prefix), End::PowerCut(Some)];
+        let all = &[End::Kill, End::PowerCut(Dropped), End::PowerCut(Kept), End::PowerCut(Prefix), End::PowerCut(Some)];
         if durability == Durability::PowerLoss { all } else { &all[..1] }
     }
 }

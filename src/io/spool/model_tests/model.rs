@@ -113,7 +113,8 @@ impl Model {
         if found != ids {
             let missing: Vec<_> = ids.iter().filter(|id| !found.contains(id)).collect();
             let extra: Vec<_> = found.iter().filter(|id| !ids.contains(id)).collect();
-            let order = if missing.is_empty() && extra.is_empty() { format!("out of order {found:?}") } else { String::new() };
+            let order =
+                if missing.is_empty() && extra.is_empty() { format!("out of order {found:?}") } else { String::new() };
             return Some(format!("batches missing {missing:?}, too many {extra:?} {order}"));
         }
         for (kept, stored) in expected.iter().zip(&recovered.batches) {
@@ -136,9 +137,8 @@ impl Model {
             return Some(format!("topics {:?}, were {:?}", recovered.topics, self.topics));
         }
         if recovered.acknowledged != self.acknowledged {
-            let other = |partition: &&TopicPartition| {
-                recovered.acknowledged.get(partition) != self.acknowledged.get(partition)
-            };
+            let other =
+                |partition: &&TopicPartition| recovered.acknowledged.get(partition) != self.acknowledged.get(partition);
             let all = recovered.acknowledged.keys().chain(self.acknowledged.keys());
             let differing = all.filter(other).map(|partition| {
                 let found = recovered.acknowledged.get(partition);

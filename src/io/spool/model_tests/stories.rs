@@ -258,7 +258,10 @@ fn full(life: &mut Life, left: u64) {
     for _ in 0..200 {
         let (_, group) = one_batch(life);
         if let Err(error) = life.engine().commit(std::slice::from_ref(&group)) {
-            assert!(error.to_string().to_lowercase().contains("space") || error.to_string().contains("full"), "{error}");
+            assert!(
+                error.to_string().to_lowercase().contains("space") || error.to_string().contains("full"),
+                "{error}"
+            );
             assert!(life.engine().commit(std::slice::from_ref(&group)).is_err(), "there is no more space than before");
             life.read_some();
             refused = true;

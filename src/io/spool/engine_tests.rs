@@ -1,0 +1,381 @@
+//! The engine on a real directory whose files are damaged by hand, and on a disk that refuses.
+
+use super::engine::Engine;
+use super::files::{Directory, Files};
+use super::inspect::Inspection;
+use super::tests::{Temp, batch, delivered, group, sealed, stamp};
+use crate::config::{Durability, SpoolConfig};
+use crate::core::spool::{BatchId, Group, Op, Outcome, Recovered, Status};
+use crate::error::SpoolError;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+fn open(config: &SpoolConfig) -> (Engine<Directory>, Recovered) {
+    Engine::open(Directory::take(&config.directory).expect("taken"), config, [9; 16]).expect("opens")
+}
+
+fn ids(recovered: &Recovered) -> Vec<u64> {
+    recovered.batches.iter().map(|batch| batch.id.0).collect()
+}
+
+fn inspect(temp: &Temp) -> Inspection<Directory> {
+    Inspection::new(Directory::look(temp.path()).expect("looks"), temp.path()).expect("reads")
+}
+
+/// Where a batch lies: file and offset.
+fn place(temp: &Temp, id: u64) -> (PathBuf, u64) {
+    let at = inspect(temp).stored_at(BatchId(id)).expect("is there");
+    (temp.path().join(at.file), at.offset)
+}
+
+fn flip(path: &PathBuf, offset: u64) {
+    let file = File::options().read(true).write(true).open(path).expect("opens");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("reads");
+    file.write_all_at(&[byte[0] ^ 0x10], offset).expect("writes");
+}
+
+fn quarantined(temp: &Temp) -> Vec<String> {
+    inspect(temp).quarantined.into_iter().map(|(name, _)| name).collect()
+}
+
+fn files(temp: &Temp) -> u64 {
+    let entries = std::fs::read_dir(temp.path()).expect("lists");
+    entries.map(|entry| entry.expect("entry").metadata().expect("meta").len()).sum()
+}
+
+fn settle(engine: &mut Engine<impl Files>) {
+    for _ in 0..1000 {
+        if !engine.maintain().expect("reclaims") {
+            return;
+        }
+    }
+    panic!("never done");
+}
+
+/// Five batches in a group of their own each.
+fn five(temp: &Temp) {
+    let (mut engine, _) = open(&temp.config());
+    for id in 0..5 {
+        engine.commit(&[group([batch(id, 3_000)])]).expect("written");
+    }
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_what_was_before_it_stays() {
+    let temp = Temp::new();
+    five(&temp);
+    let (path, offset) = place(&temp, 4);
+    flip(&path, offset + 500);
+    for _ in 0..3 {
+        let (mut engine, recovered) = open(&temp.config());
+        assert_eq!(ids(&recovered), [0, 1, 2, 3]);
+        assert!(recovered.damage.is_empty());
+        assert_eq!(engine.read(BatchId(3)).expect("reads"), sealed(3, 3_000));
+    }
+    let (mut engine, _) = open(&temp.config());
+    engine.commit(&[group([batch(7, 3_000)])]).expect("written");
+    drop(engine);
+    let (_, recovered) = open(&temp.config());
+    assert_eq!(ids(&recovered), [0, 1, 2, 3, 7]);
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+}
+
+#[test]
+fn a_flipped_bit_in_the_middle_is_set_aside_told_once_and_the_rest_goes_on() {
+    let temp = Temp::new();
+    five(&temp);
+    let (path, offset) = place(&temp, 2);
+    flip(&path, offset + 500);
+    let before = inspect(&temp);
+    assert_eq!(before.recovered.damage.len(), 1);
+    assert_eq!(before.recovered.damage[0].set_aside, None);
+    let (mut engine, recovered) = open(&temp.config());
+    assert_eq!(ids(&recovered), [0, 1, 3, 4]);
+    assert_eq!(recovered.next_id, 5);
+    let [damage] = &recovered.damage[..] else { panic!("{:?}", recovered.damage) };
+    assert_eq!((damage.offset, damage.len > 3_000), (offset, true));
+    assert_eq!(damage.set_aside.as_ref(), quarantined(&temp).first());
+    // A batch's records are damaged: no stamp was there.
+    assert!(!recovered.stamps_in_doubt);
+    engine.commit(&[group([batch(5, 100)])]).expect("written");
+    drop(engine);
+    let (_, recovered) = open(&temp.config());
+    assert_eq!((ids(&recovered), recovered.damage), (vec![0, 1, 3, 4, 5], vec![]));
+}
+
+#[test]
+fn a_damaged_stamp_leaves_a_doubt_until_everything_is_stamped_anew() {
+    let temp = Temp::new();
+    let (mut engine, _) = open(&temp.config());
+    engine.commit(&[group([batch(0, 3_000), batch(1, 3_000)])]).expect("written");
+    engine.commit(&[group([stamp(0, 1, 0)])]).expect("written");
+    engine.commit(&[group([stamp(1, 1, 1)])]).expect("written");
+    drop(engine);
+    // The group behind the batches': one sector.
+    let (path, offset) = place(&temp, 1);
+    let stamped = (offset + 3_000).next_multiple_of(512);
+    flip(&path, stamped + 96 + 20);
+    for round in 0..2 {
+        let (_, recovered) = open(&temp.config());
+        assert_eq!(ids(&recovered), [0, 1]);
+        assert_eq!(recovered.damage.len(), 1 - round);
+        assert!(recovered.stamps_in_doubt);
+        assert_eq!(recovered.batches[0].stamp, None);
+        assert!(recovered.batches[1].stamp.is_some());
+    }
+    let (mut engine, _) = open(&temp.config());
+    engine.commit(&[group([stamp(0, 2, 0)])]).expect("written");
+    engine.commit(&[group([stamp(1, 2, 1)])]).expect("written");
+    drop(engine);
+    let (_, recovered) = open(&temp.config());
+    assert!(!recovered.stamps_in_doubt);
+}
+
+#[test]
+fn a_damaged_group_head_costs_its_group_only() {
+    let temp = Temp::new();
+    five(&temp);
+    let (path, offset) = place(&temp, 1);
+    flip(&path, offset / 512 * 512 + 30);
+    let (_, recovered) = open(&temp.config());
+    assert_eq!(ids(&recovered), [0, 2, 3, 4]);
+    assert_eq!(recovered.damage.len(), 1);
+    assert!(recovered.stamps_in_doubt);
+}
+
+#[test]
+fn a_damaged_segment_head_costs_nothing() {
+    let temp = Temp::new();
+    five(&temp);
+    flip(&place(&temp, 1).0, 20);
+    for _ in 0..2 {
+        let (mut engine, recovered) = open(&temp.config());
+        assert_eq!(ids(&recovered), [0, 1, 2, 3, 4]);
+        let next = recovered.next_id;
+        engine.commit(&[group([batch(next, 100), delivered(next)])]).expect("written");
+    }
+}
+
+#[test]
+fn a_spool_of_which_nothing_can_be_read_is_kept_and_reported() {
+    let temp = Temp::new();
+    five(&temp);
+    let path = place(&temp, 1).0;
+    let mut bytes = std::fs::read(&path).expect("reads");
+    bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+    std::fs::write(&path, &bytes).expect("writes");
+    let (_, recovered) = open(&temp.config());
+    assert_eq!((recovered.batches.len(), recovered.damage.len()), (0, 1));
+    assert_eq!(quarantined(&temp).len(), 1);
+}
+
+#[test]
+fn a_missing_segment_is_reported() {
+    let temp = Temp::new();
+    let (mut engine, _) = open(&temp.config());
+    for id in 0..60 {
+        engine.commit(&[group([batch(id, 3_000)])]).expect("written");
+    }
+    drop(engine);
+    let path = place(&temp, 25).0;
+    let gone: Vec<u64> = (0..60).filter(|id| place(&temp, *id).0 == path).collect();
+    std::fs::remove_file(path).expect("removed");
+    let (_, recovered) = open(&temp.config());
+    assert_eq!(recovered.damage.len(), 1);
+    assert!(recovered.stamps_in_doubt);
+    assert_eq!(ids(&recovered), (0..60).filter(|id| !gone.contains(id)).collect::<Vec<_>>());
+    assert!(open(&temp.config()).1.damage.is_empty());
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let temp = Temp::new();
+    five(&temp);
+    let path = temp.path().join("segment-00000001");
+    let mut bytes = std::fs::read(&path).expect("reads");
+    bytes[8] = 7;
+    let crc = crc32c::crc32c(&bytes[..40]);
+    bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, bytes).expect("written");
+    let files = Directory::take(temp.path()).expect("taken");
+    let refused = Engine::open(files, &temp.config(), [0; 16]).map(|_| ()).expect_err("is newer");
+    assert!(matches!(refused, SpoolError::NewerFormat { found: 7, known: 1, .. }), "{refused}");
+}
+
+#[test]
+fn a_parked_batch_pins_nothing_and_files_are_used_again() {
+    let temp = Temp::new();
+    let (mut engine, _) = open(&temp.config());
+    engine.commit(&[group([batch(0, 3_000), stamp(0, 3, 0)])]).expect("written");
+    let parked = Outcome::Parked { unknown: true, reason: "no leader".into() };
+    engine.commit(&[group([Op::Outcome { batch: BatchId(0), outcome: parked }])]).expect("written");
+    engine.commit(&[group([Op::Position { source: "s".into(), position: 77 }])]).expect("written");
+    for id in 1..400 {
+        engine.commit(&[group([batch(id, 3_000), stamp(id, 2, id as i32)])]).expect("written");
+        engine.commit(&[group([delivered(id)])]).expect("written");
+        if id % 5 == 0 {
+            settle(&mut engine);
+        }
+        assert!(files(&temp) < 6 * temp.config().segment_bytes, "{} bytes", files(&temp));
+    }
+    assert_eq!(engine.read(BatchId(0)).expect("reads"), sealed(0, 3_000));
+    drop(engine);
+    let (mut engine, recovered) = open(&temp.config());
+    assert_eq!(ids(&recovered), [0]);
+    assert_eq!((recovered.next_id, recovered.next_order), (400, 400));
+    assert_eq!(recovered.positions.get("s"), Some(&77));
+    assert_eq!(recovered.batches[0].status, Status::Parked { unknown: true, reason: "no leader".into() });
+    assert!(recovered.batches[0].stamp.is_some_and(|stamp| stamp.identity.epoch == 3));
+    assert_eq!(recovered.identity.map(|identity| identity.epoch), Some(3));
+    assert_eq!(engine.read(BatchId(0)).expect("reads"), sealed(0, 3_000));
+    let slots = std::fs::read_dir(temp.path()).expect("lists").count();
+    assert!(slots < 8, "{slots} files");
+}
+
+#[test]
+fn a_batch_as_large_as_two_segments_has_one_of_its_own() {
+    let temp = Temp::new();
+    let (mut engine, _) = open(&temp.config());
+    engine.commit(&[group([batch(0, 3_000)])]).expect("written");
+    engine.commit(&[group([batch(1, 150_000)])]).expect("written");
+    engine.commit(&[group([batch(2, 3_000)])]).expect("written");
+    drop(engine);
+    let (mut engine, recovered) = open(&temp.config());
+    assert_eq!(ids(&recovered), [0, 1, 2]);
+    assert_eq!(engine.read(BatchId(1)).expect("reads"), sealed(1, 150_000));
+    engine.commit(&[group((0..3).map(delivered))]).expect("written");
+    settle(&mut engine);
+    assert!(files(&temp) < 3 * temp.config().segment_bytes);
+}
+
+#[test]
+fn many_groups_are_one_and_none_without_the_others() {
+    let temp = Temp::new();
+    let (mut engine, _) = open(&temp.config());
+    engine.commit(&[group([batch(0, 9_000)]), group([batch(1, 9_000)]), group([stamp(1, 0, 0)])]).expect("written");
+    drop(engine);
+    let (path, offset) = place(&temp, 1);
+    flip(&path, offset + 100);
+    assert_eq!(ids(&open(&temp.config()).1), [] as [u64; 0]);
+}
+
+/// A directory whose syncs or writes fail on demand.
+struct Failing {
+    inner: Directory,
+    faults: Arc<Faults>,
+}
+
+#[derive(Default)]
+struct Faults {
+    sync: AtomicUsize,
+    full: AtomicBool,
+}
+
+impl Files for Failing {
+    type File = File;
+    fn list(&mut self) -> io::Result<Vec<(String, u64)>> {
+        self.inner.list()
+    }
+    fn create(&mut self, name: &str) -> io::Result<File> {
+        self.inner.create(name)
+    }
+    fn open(&mut self, name: &str, writable: bool) -> io::Result<File> {
+        self.inner.open(name, writable)
+    }
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+    fn sync_dir(&mut self) -> io::Result<()> {
+        self.inner.sync_dir()
+    }
+    fn read_at(&mut self, file: &mut File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let len = into.len().min(1000);
+        self.inner.read_at(file, offset, &mut into[..len])
+    }
+    /// Always short, sometimes interrupted.
+    fn write_at(&mut self, file: &mut File, offset: u64, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        if self.faults.full.load(Ordering::Relaxed) && offset % 3_000 > 1_500 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if offset % 7 == 3 && parts.len() > 1 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let first = parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| &part[..part.len().min(777)]);
+        self.inner.write_at(file, offset, &[io::IoSlice::new(first)])
+    }
+    fn sync(&mut self, file: &mut File) -> io::Result<()> {
+        if self.faults.sync.load(Ordering::Relaxed) > 0 {
+            self.faults.sync.fetch_sub(1, Ordering::Relaxed);
+            return Err(io::Error::other("I/O error"));
+        }
+        self.inner.sync(file)
+    }
+}
+
+fn failing(temp: &Temp, durability: Durability) -> (Engine<Failing>, Arc<Faults>) {
+    let faults = Arc::new(Faults::default());
+    let inner = Directory::take(temp.path()).expect("taken");
+    let mut config = temp.config();
+    config.durability = durability;
+    let files = Failing { inner, faults: faults.clone() };
+    (Engine::open(files, &config, [1; 16]).expect("opens").0, faults)
+}
+
+#[test]
+fn a_segment_whose_sync_fails_is_left_and_nothing_is_lost() {
+    for durability in [Durability::PowerLoss, Durability::ProcessCrash] {
+        let temp = Temp::new();
+        let (mut engine, faults) = failing(&temp, durability);
+        for id in 0..30 {
+            if id % 4 == 3 {
+                faults.sync.store(1 + id as usize % 3, Ordering::Relaxed);
+            }
+            let ops = [batch(id, 3_000), stamp(id, 0, id as i32)];
+            let mut tries = 0;
+            while engine.commit(&[group(ops.clone())]).is_err() {
+                tries += 1;
+                assert!(tries < 5);
+            }
+            if id % 5 == 4 {
+                engine.commit(&[group([delivered(id - 3)])]).unwrap_or_default();
+                while engine.sync().is_err() || engine.maintain().is_err() {}
+            }
+        }
+        while engine.sync().is_err() {}
+        faults.sync.store(0, Ordering::Relaxed);
+        settle(&mut engine);
+        for id in (0..30).filter(|id| (id + 3) % 5 != 4) {
+            assert_eq!(engine.read(BatchId(id)).expect("reads"), sealed(id, 3_000), "{id}");
+        }
+        drop(engine);
+        let (_, recovered) = open(&temp.config());
+        let found = ids(&recovered);
+        assert!((0..30).filter(|id| (id + 3) % 5 != 4).all(|id| found.contains(&id)), "{found:?}");
+        assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+        assert!(recovered.batches.iter().all(|batch| batch.stamp.is_some()));
+    }
+}
+
+#[test]
+fn without_space_nothing_counts_and_it_goes_on_when_there_is_some() {
+    let temp = Temp::new();
+    let (mut engine, faults) = failing(&temp, Durability::PowerLoss);
+    let mut written = Vec::new();
+    for id in 0..100 {
+        faults.full.store(id % 3 != 0, Ordering::Relaxed);
+        let ops: Vec<Group> = (0..1 + id % 2).map(|half| group([batch(2 * id + half, 4_000)])).collect();
+        while engine.commit(&ops).is_err() {
+            faults.full.store(false, Ordering::Relaxed);
+        }
+        written.extend((0..1 + id % 2).map(|half| 2 * id + half));
+    }
+    drop(engine);
+    let (_, recovered) = open(&temp.config());
+    assert_eq!(ids(&recovered), written);
+    assert!(recovered.damage.is_empty());
+}
