@@ -85,7 +85,9 @@ impl<F: Files> Engine<F> {
         let mut disk = Disk::new(files, config.directory.clone());
         let Scan { spool, mut state, segments, unused, damage, number, sequence, oldest, next_slot } = scan(&mut disk)?;
         let mut recovered = state.recovered();
-        let last = segments.last().map(|file| Place { segment: file.sequence, offset: file.end });
+        // A segment that was not begun to its end says nothing about those before it.
+        let last = segments.iter().rev().find(|file| file.end > SEGMENT_HEAD);
+        let last = last.map(|file| Place { segment: file.sequence, offset: file.end });
         let mut engine = Engine {
             disk,
             durability: config.durability,
