@@ -130,6 +130,7 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     let (readers, stale): (Vec<_>, Vec<_>) = readers.into_iter().partition(|segment| segment.sequence >= oldest);
     scan.unused.extend(stale.into_iter().map(|segment| (segment.name, segment.size)));
     scan.walk(disk, readers)?;
+    scan.cut_unfinished();
     scan.find_missing();
     let Scan { state, damage, .. } = &mut scan;
     damage.retain(|found| {
@@ -313,6 +314,20 @@ impl Scan {
             self.damage.push(Found { name: name.to_owned(), place, len: end, what, doubt: true });
         }
         Ok(())
+    }
+
+    /// Behind the last group there may be segments that were not begun to their end, and numbers of which none is left.
+    fn cut_unfinished(&mut self) {
+        let damage = &self.damage;
+        let is_unfinished = |segment: &mut SegmentFile| {
+            segment.end <= SEGMENT_HEAD && damage.iter().all(|found| found.place.segment != segment.sequence)
+        };
+        while let Some(segment) = self.segments.pop_if(is_unfinished) {
+            self.unused.push((segment.name, segment.size));
+        }
+        for sequence in self.segments.last().map_or(1, |last| last.sequence + 1)..=self.sequence {
+            self.state.apply(&Entry::Dropped(sequence), Place { segment: sequence, offset: 0 }, 0, 0);
+        }
     }
 
     /// Segments that should be there and are not.
