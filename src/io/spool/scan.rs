@@ -156,13 +156,21 @@ fn read_heads<F: Files>(disk: &mut Disk<F>, files: Vec<(String, u64)>) -> Result
     let mut heads = Vec::new();
     for (name, size) in files {
         let mut file = disk.open(&name, false)?;
-        let mut bytes = [0; SEGMENT_HEAD as usize];
+        let mut bytes = [0; SEGMENT_HEAD as usize + GROUP_HEAD];
         let len = disk.read(&name, &mut file, 0, &mut bytes)?;
-        let head = match SegmentHead::decode(bytes.get(..len).unwrap_or_default()) {
+        let bytes = bytes.get(..len).unwrap_or_default();
+        let head = match SegmentHead::decode(bytes) {
             SegmentRead::Newer(found) => {
                 return Err(SpoolError::NewerFormat { path: disk.path(&name), found, known: VERSION });
             }
-            SegmentRead::Good(head) => Some(head),
+            SegmentRead::Good(mut head) => {
+                // The disk may have lost the write of the head alone, and shows that of the file's earlier life.
+                let group = bytes.get(SEGMENT_HEAD as usize..).and_then(GroupHead::decode_any);
+                if let Some(group) = group.filter(|group| group.spool == head.spool) {
+                    head.sequence = head.sequence.max(group.place.segment);
+                }
+                Some(head)
+            }
             // Its groups say what it is, if there are any.
             SegmentRead::Bad => newest_group(disk, &name, &mut file, size)?,
         };

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
+mod damage;
 mod generate;
 mod life;
 mod model;
