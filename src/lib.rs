@@ -29,5 +29,5 @@ pub use error::{
 };
 pub use error::{BuildError, CloseError, SendCause, SendError, SpoolError, Undelivered};
 pub use metrics::Metrics;
-pub use producer::{Delivered, Producer, ProducerBuilder, Receipt};
+pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};
 pub use record::{OwnedRecord, Record};

@@ -51,6 +51,16 @@ pub struct Metrics {
     pub probes: u64,
     /// How often a leader turned out to have less than it had acknowledged.
     pub acknowledged_lost: u64,
+    /// Batches in spools that are not delivered, dead ones aside. The figures of spools are at most a second old.
+    pub spool_batches: u64,
+    /// Records in them.
+    pub spool_records: u64,
+    /// Bytes of spools in use or set aside.
+    pub spool_bytes: u64,
+    /// How long ago the oldest of them was accepted.
+    pub spool_oldest: Duration,
+    /// Partitions that wait for a person's decision.
+    pub spool_held: u64,
 }
 
 /// The counters of one client.
@@ -78,6 +88,11 @@ pub(crate) struct Counters {
     pub(crate) buffered_bytes: Counter,
     pub(crate) probes: Counter,
     pub(crate) acknowledged_lost: Counter,
+    pub(crate) spool_batches: Counter,
+    pub(crate) spool_records: Counter,
+    pub(crate) spool_bytes: Counter,
+    pub(crate) spool_oldest_millis: Counter,
+    pub(crate) spool_held: Counter,
 }
 
 impl Counters {
@@ -106,6 +121,11 @@ impl Counters {
             buffered_bytes: self.buffered_bytes.get(),
             probes: self.probes.get(),
             acknowledged_lost: self.acknowledged_lost.get(),
+            spool_batches: self.spool_batches.get(),
+            spool_records: self.spool_records.get(),
+            spool_bytes: self.spool_bytes.get(),
+            spool_oldest: Duration::from_millis(self.spool_oldest_millis.get()),
+            spool_held: self.spool_held.get(),
         }
     }
 }
@@ -129,6 +149,16 @@ impl Counter {
     /// Takes `by` away, down to 0.
     pub(crate) fn sub(&self, by: u64) {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(by)));
+    }
+
+    /// A gauge's share goes from `from` to `to`.
+    pub(crate) fn change(&self, from: u64, to: u64) {
+        if to >= from { self.add(to - from) } else { self.sub(from - to) }
+    }
+
+    /// Makes it `to`.
+    pub(crate) fn set(&self, to: u64) {
+        self.0.store(to, Ordering::Relaxed);
     }
 
     /// The value now.

@@ -16,12 +16,13 @@ pub struct Record<'a> {
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: Vec<(&'a str, Option<&'a [u8]>)>,
     pub(crate) timestamp: Option<i64>,
+    pub(crate) position: Option<(&'a str, u64)>,
 }
 
 impl<'a> Record<'a> {
     /// A record for `topic`, without key, value and headers.
     pub fn to(topic: &'a str) -> Record<'a> {
-        Record { topic, partition: None, key: None, value: None, headers: Vec::new(), timestamp: None }
+        Record { topic, partition: None, key: None, value: None, headers: Vec::new(), timestamp: None, position: None }
     }
 
     /// The key: records of one key go to one partition, in order. Default null.
@@ -55,6 +56,20 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// Where the record stands in the input it was read from. After a crash
+    /// [`Producer::recovered_positions`](crate::Producer::recovered_positions) tells for each source up to where its
+    /// records are in the spool or delivered: reading goes on after that, with nothing lost and nothing doubled. Needs a
+    /// spool that is written ahead.
+    ///
+    /// `source` names the input, and keeps its name from run to run. The positions of one source grow: sending position P
+    /// says that everything of this source up to P has been sent. So its records are sent by one task, one after the
+    /// other: `send` refuses a position that is not above the last one. Positions need not be dense. Where one piece of
+    /// input makes several records, each has a position of its own.
+    pub fn position(mut self, source: &'a str, position: u64) -> Self {
+        self.position = Some((source, position));
+        self
+    }
+
     /// A copy that owns its bytes.
     pub fn to_owned_record(&self) -> OwnedRecord {
         let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
@@ -65,6 +80,7 @@ impl<'a> Record<'a> {
             value: copy(self.value),
             headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), copy(*value))).collect(),
             timestamp: self.timestamp,
+            position: self.position.map(|(source, position)| (source.to_owned(), position)),
         }
     }
 }
@@ -84,6 +100,8 @@ pub struct OwnedRecord {
     pub headers: Vec<(String, Option<Bytes>)>,
     /// The timestamp in milliseconds since 1970; none when the producer was to choose it.
     pub timestamp: Option<i64>,
+    /// Source and position; none when it had none, and when it had been accepted with it.
+    pub position: Option<(String, u64)>,
 }
 
 impl OwnedRecord {
@@ -96,6 +114,7 @@ impl OwnedRecord {
             value: self.value.as_deref(),
             headers: self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect(),
             timestamp: self.timestamp,
+            position: self.position.as_ref().map(|(source, position)| (source.as_str(), *position)),
         }
     }
 }
@@ -107,6 +126,7 @@ mod tests {
     #[test]
     fn a_record_survives_being_owned() {
         let record = Record::to("t").partition(3).key("k").value("v").header("a", None).header("a", Some(b"1"));
+        let record = record.position("file:x", 7);
         assert_eq!(record.to_owned_record().as_record(), record);
     }
 }

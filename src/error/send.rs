@@ -87,6 +87,22 @@ pub enum SendCause {
     /// The spool cannot be written or does not belong here.
     #[error(transparent)]
     Spool(#[from] super::SpoolError),
+    /// Something that only a spool can do.
+    #[error("{0}")]
+    NeedsSpool(&'static str),
+    /// The positions of a source have to grow.
+    #[error(
+        "position {position} of source {name:?} is not above its last one, {last}: the record was sent before, or two \
+         tasks send records of one source"
+    )]
+    PositionNotGrowing {
+        /// The source.
+        name: Arc<str>,
+        /// The position refused.
+        position: u64,
+        /// The last one accepted, in this run or, before its first, in the spool.
+        last: u64,
+    },
     /// The topic's partitions could not be learnt.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -157,6 +173,7 @@ impl SendError {
             SendCause::TimedOut(_)
                 | SendCause::RetriesUsedUp(_)
                 | SendCause::BufferFull { .. }
+                | SendCause::SpoolFull { .. }
                 | SendCause::NotYetKnown(_)
                 | SendCause::CannotTell
                 | SendCause::Metadata(MetadataError::NoBrokerReachable(_) | MetadataError::Broker { .. })

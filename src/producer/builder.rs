@@ -4,9 +4,9 @@ use super::Producer;
 use crate::client::Client;
 use crate::config::{ConfigError, Durability, ProducerConfig, Settings, SpoolConfig};
 use crate::core::produce::partitioner::{DefaultPartitioner, Partitioner};
-use crate::error::BuildError;
-use crate::io::sender;
-use crate::io::sender::shared::Shared;
+use crate::error::{BuildError, SpoolError};
+use crate::io::sender::shared::{Shared, SpoolSide};
+use crate::io::sender::{self, keeper};
 use crate::types::{Acks, Compression};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,8 +153,29 @@ impl ProducerBuilder {
         }
         self.config.validate()?;
         let cluster = self.client.cluster().clone();
-        let shared = Arc::new(Shared::new(self.config, self.partitioner, cluster.clone()));
-        cluster.thread().spawn(sender::run(shared.clone()));
+        let (side, recovered) = match self.config.spool.clone() {
+            None => (None, None),
+            Some(config) => {
+                let adopting = config.adopt.then(|| config.directory.clone());
+                let (spool, mut recovered) = keeper::open(config).await?;
+                if let Some(path) = adopting {
+                    let deadline = cluster.thread().deadline(self.config.max_block);
+                    let contact = cluster.first_contact(deadline).await;
+                    let (Ok(()), Some(id)) = (contact, cluster.view().cluster_id.clone()) else {
+                        let why = "spool.adopt has to know the cluster, and no broker has told its id".to_owned();
+                        return Err(SpoolError::Refused { path, why }.into());
+                    };
+                    keeper::adopt(&spool, &mut recovered, &id);
+                }
+                (Some(SpoolSide { spool, positions: recovered.positions.clone() }), Some(recovered))
+            }
+        };
+        let shared = Arc::new(Shared::new(self.config, self.partitioner, cluster.clone(), side));
+        if let Some(recovered) = &recovered {
+            shared.with_known_topics(&recovered.topics);
+        }
+        let found = recovered.map(|recovered| (recovered, shared.budget.live_token()));
+        cluster.thread().spawn(sender::run(shared.clone(), found));
         Ok(Producer::new(shared))
     }
 }

@@ -4,13 +4,14 @@ mod builder;
 mod receipt;
 
 pub use builder::ProducerBuilder;
-pub use receipt::{Delivered, Receipt};
+pub use receipt::{Delivered, Receipt, Spooled};
 
 use crate::core::produce::accumulator::Appended;
 use crate::core::produce::batch::Place;
 use crate::error::{CloseError, SendCause, SendError};
 use crate::io::sender::shared::{Shared, Wait};
 use crate::record::Record;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,12 +68,18 @@ impl Producer {
     /// Also [`SendCause::BufferFull`], and [`SendCause::NotYetKnown`] while the topic's metadata is being asked for.
     pub fn try_send(&self, record: Record<'_>) -> Result<Receipt, SendError> {
         let shared = &self.handle.shared;
-        let cause = match shared.append(&record, &mut None) {
+        let mut appended = shared.append(&record, &mut None);
+        if let Err(Wait::Topic) = appended {
+            appended = shared.try_spool_topic(record.topic).and_then(|()| shared.append(&record, &mut None));
+        }
+        let cause = match appended {
             Ok(appended) => return Ok(Receipt::new(appended)),
             Err(Wait::Refused(cause)) => cause,
             Err(Wait::Memory { .. }) => {
+                shared.urge();
                 SendCause::BufferFull { limit: shared.config.buffer_memory, waited: Duration::ZERO }
             }
+            Err(Wait::Space { .. }) => shared.spool_full(Duration::ZERO),
             Err(Wait::Topic) => {
                 shared.ask_for_topic(record.topic);
                 SendCause::NotYetKnown(Arc::from(record.topic))
@@ -111,6 +118,26 @@ impl Producer {
         self.handle.shared.flush().await;
     }
 
+    /// Waits until every record accepted before this call is in the spool, or in its topic: it survives a crash of this
+    /// process then, as far as the spool's [`Durability`](crate::Durability) says. Lingering batches go at once.
+    ///
+    /// # Errors
+    /// [`SendCause`]: why the first record that was given up meanwhile got to neither; the receipts tell of each. Also
+    /// [`SendCause::NeedsSpool`] for a producer without one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting only.
+    pub async fn flush_to_spool(&self) -> Result<(), SendCause> {
+        self.handle.shared.flush_to_spool().await
+    }
+
+    /// Up to where the records of each source were in the spool, or delivered, when this producer opened it: reading goes
+    /// on after these positions. See [`Record::position`].
+    pub fn recovered_positions(&self) -> BTreeMap<String, u64> {
+        let positions = self.handle.shared.recovered_positions.iter();
+        positions.map(|(name, position)| (name.to_string(), *position)).collect()
+    }
+
     /// Refuses new records, sends what it holds, and ends within `timeout`.
     ///
     /// # Errors
@@ -134,11 +161,11 @@ impl Producer {
             match wait {
                 Wait::Refused(cause) => break cause,
                 Wait::Topic => {
-                    if let Err(error) = shared.learn_topic(record.topic, left).await {
+                    if let Err(error) = shared.learn_topic_or_spool(record.topic, left).await {
                         break error.into();
                     }
                 }
-                Wait::Memory { bytes } => match shared.reserve(bytes, left).await {
+                Wait::Memory { bytes } | Wait::Space { bytes } => match shared.reserve(bytes, left).await {
                     Ok(reserved) => room = Some(reserved),
                     Err(cause) => break cause,
                 },

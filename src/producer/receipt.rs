@@ -1,7 +1,7 @@
 //! The receipt of a record, and the future of its outcome.
 
 use crate::core::produce::accumulator::Appended;
-use crate::core::produce::batch::{BatchCell, Place};
+use crate::core::produce::batch::{BatchCell, Place, Slot};
 use crate::error::SendError;
 use std::future::Future;
 use std::pin::Pin;
@@ -24,6 +24,17 @@ impl Receipt {
     /// Resolves once the record is acknowledged or given up. Needs no particular runtime.
     pub fn delivered(&self) -> Delivered {
         Delivered { cell: self.cell.clone(), index: self.index, slot: None }
+    }
+
+    /// Resolves once the record is safe from a crash of this process: on disk, as durable as the spool's settings say, or,
+    /// without a spool, in the topic. Needs no particular runtime.
+    pub fn spooled(&self) -> Spooled {
+        Spooled { cell: self.cell.clone(), index: self.index, slot: None }
+    }
+
+    /// Whether [`Receipt::spooled`] has resolved, and to what.
+    pub fn try_spooled(&self) -> Option<Result<(), SendError>> {
+        self.cell.spooled(self.index)
     }
 
     /// The outcome, if there is one yet.
@@ -50,7 +61,7 @@ impl Receipt {
 pub struct Delivered {
     cell: Arc<BatchCell>,
     index: u32,
-    slot: Option<(Arc<BatchCell>, usize)>,
+    slot: Slot,
 }
 
 impl Future for Delivered {
@@ -66,6 +77,38 @@ impl Drop for Delivered {
     fn drop(&mut self) {
         if let Some((cell, place)) = self.slot.take() {
             cell.forget(place);
+        }
+    }
+}
+
+/// Whether a record is safe from a crash. See [`Receipt::spooled`].
+///
+/// # Errors
+/// [`SendError`]: it was given up before it was safe.
+///
+/// # Cancel safety
+/// Dropping it stops the waiting only.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Spooled {
+    cell: Arc<BatchCell>,
+    index: u32,
+    slot: Slot,
+}
+
+impl Future for Spooled {
+    type Output = Result<(), SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.cell.poll_spooled(this.index, &mut this.slot, cx)
+    }
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        if let Some((cell, place)) = self.slot.take() {
+            cell.forget_spooled(place);
         }
     }
 }

@@ -4,22 +4,28 @@
 //! leaves a slot in the queue; checksum and compression happen outside the lock, on the thread that sealed, and fill the
 //! slot. So the queue keeps the order although compression takes its time.
 
-use super::batch::{BatchCell, Failure, Outcome};
-use super::window::Stampable;
+mod ready;
+
+pub(crate) use ready::{ReadyBatch, Scattered, SplitOf, Stored, UNPARTITIONED};
+
+use super::batch::{BatchCell, Unspooled};
 use crate::error::SendCause;
 use crate::record::Record;
 use crate::sync::lock;
 use crate::types::{Compression, TopicPartition};
-use crate::wire::batch::{DecodeLimits, HEADER_LEN, RecordsBuilder, RecordsSection, SealedBatch, encoded_size};
+use crate::wire::batch::{HEADER_LEN, RecordsBuilder, encoded_size};
 use bytes::BytesMut;
+use ready::Parts;
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What a batch holds of the producer's bounds; given back when the last part of the batch is gone.
 pub(crate) trait Permit: Send + Sync {}
+
+/// A permit that the parts of a batch share.
+pub(crate) type Token = Arc<dyn Permit>;
 
 /// Room for a new batch.
 pub(crate) struct Room {
@@ -27,6 +33,20 @@ pub(crate) struct Room {
     pub buffer: BytesMut,
     /// Its share of the budget.
     pub permit: Box<dyn Permit>,
+    /// Until it is settled: what flushes wait for.
+    pub live: Option<Token>,
+    /// Space set aside in the spool.
+    pub space: Option<Box<dyn Permit>>,
+    /// Until it is in the spool, if there is one.
+    pub unspooled: Option<Arc<dyn Unspooled>>,
+}
+
+/// Longer than any process runs.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The deadline, seen from `now`, of a batch that has none.
+pub(crate) fn never(now: Instant) -> Instant {
+    now.checked_add(NEVER).unwrap_or(now)
 }
 
 /// How batches are made; the same for all of a producer.
@@ -38,98 +58,14 @@ pub(crate) struct BatchConfig {
     pub compression: Compression,
     /// The codec's own level; none for its default.
     pub level: Option<i32>,
-    /// How long after its opening a batch may take to be delivered.
-    pub delivery_timeout: Duration,
+    /// How long after its opening a batch may take to be delivered; none for as long as it takes: there is a spool.
+    pub delivery_timeout: Option<Duration>,
 }
 
 impl BatchConfig {
     /// How much room a batch needs that begins with a record of `size` bytes.
     pub(crate) fn room_for(&self, size: usize) -> usize {
         self.batch_size.max(HEADER_LEN + size)
-    }
-}
-
-/// A sealed batch on its way. If it is dropped before anybody has resolved it, its receipts learn that nobody knows.
-pub(crate) struct ReadyBatch {
-    sealed: SealedBatch,
-    cell: Arc<BatchCell>,
-    deadline: Instant,
-    permit: Arc<Box<dyn Permit>>,
-}
-
-impl ReadyBatch {
-    /// Header-less bytes and their checksum, for stamping.
-    pub(crate) fn sealed(&self) -> &SealedBatch {
-        &self.sealed
-    }
-
-    /// The size of the whole batch.
-    pub(crate) fn len(&self) -> usize {
-        self.sealed.section().batch_len()
-    }
-
-    /// Tells the receipts that it is in the log, and gives its memory back if nothing else holds it.
-    pub(crate) fn deliver(self, base_offset: Option<i64>) -> Option<BytesMut> {
-        self.cell.resolve(Outcome::Delivered(base_offset));
-        let bytes = self.sealed.section().bytes.clone();
-        drop(self);
-        bytes.try_into_mut().ok()
-    }
-
-    /// Tells the receipts that it was given up.
-    pub(crate) fn fail(self, maybe: bool, cause: SendCause, last: Option<Arc<str>>) {
-        let section = self.sealed.section().clone();
-        let failure = Failure { section, maybe, cause, last, records: OnceLock::new() };
-        self.cell.resolve(Outcome::Failed(Box::new(failure)));
-    }
-}
-
-impl Drop for ReadyBatch {
-    fn drop(&mut self) {
-        if !self.cell.is_resolved() {
-            let section = self.sealed.section().clone();
-            let failure =
-                Failure { section, maybe: true, cause: SendCause::Closed, last: None, records: OnceLock::new() };
-            self.cell.resolve(Outcome::Failed(Box::new(failure)));
-        }
-    }
-}
-
-impl Stampable for ReadyBatch {
-    fn count(&self) -> i32 {
-        self.sealed.section().count
-    }
-
-    fn newest_timestamp(&self) -> i64 {
-        self.sealed.section().max_timestamp
-    }
-
-    fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    fn split(self) -> Result<[Self; 2], Self> {
-        if self.count() < 2 {
-            return Err(self);
-        }
-        // Unreadable bytes of our own cannot be split; the batch is then refused as a whole.
-        let limits = DecodeLimits { batch_bytes: i32::MAX as usize };
-        let Ok((first, second)) = self.sealed.section().halves(&limits) else { return Err(self) };
-        let at = first.count.unsigned_abs();
-        let parts = [first, second].map(|section| ReadyBatch {
-            sealed: SealedBatch::new(section),
-            cell: BatchCell::new(self.cell.partition().clone()),
-            deadline: self.deadline,
-            permit: self.permit.clone(),
-        });
-        self.cell.resolve(Outcome::Split { at, parts: [parts[0].cell.clone(), parts[1].cell.clone()] });
-        Ok(parts)
-    }
-}
-
-impl fmt::Debug for ReadyBatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} records for {}", self.count(), self.cell.partition())
     }
 }
 
@@ -154,10 +90,11 @@ pub(crate) enum Append {
 }
 
 /// A place in the queue whose batch may still be being compressed.
-#[derive(Default)]
 struct Slot {
     batch: Mutex<Option<ReadyBatch>>,
     filled: AtomicBool,
+    /// Records of it have positions: only a cut may take it.
+    positioned: bool,
     /// The producer ended meanwhile: whoever fills it fails the batch. Set under the lock of `batch`.
     abandoned: AtomicBool,
 }
@@ -174,9 +111,17 @@ struct OpenBatch {
     room: usize,
     cell: Arc<BatchCell>,
     opened: Instant,
+    /// The same in Unix milliseconds.
+    accepted_at: i64,
     permit: Box<dyn Permit>,
+    live: Option<Token>,
+    space: Option<Box<dyn Permit>>,
+    /// The partitions chosen, while the topic's are not known.
+    chosen: Option<Vec<i32>>,
     /// To be sent without waiting for more: flushing.
     due: bool,
+    /// Records of it have positions.
+    positioned: bool,
 }
 
 #[derive(Default)]
@@ -185,7 +130,7 @@ struct Inner {
     sealed: VecDeque<Arc<Slot>>,
 }
 
-/// The batches of one partition.
+/// The batches of one partition, or of a topic whose partitions are not known: see [`UNPARTITIONED`].
 pub(crate) struct PartitionQueue {
     /// Its number among the producer's queues.
     pub id: usize,
@@ -205,6 +150,8 @@ pub(crate) enum Take {
     Finish(Sealing),
     /// Only an open batch, due at this time.
     Due(Instant),
+    /// The next batch is due and has records with positions: a cut has to take it (see [`PartitionQueue::seal`]).
+    Cut,
     /// Nothing, or a batch that is being compressed; whoever fills it will tell.
     Nothing,
 }
@@ -215,7 +162,8 @@ impl PartitionQueue {
     }
 
     /// Appends a record of at most `size` encoded bytes. `room` is taken only when a batch is opened. What was sealed on
-    /// the way comes back in `sealing` and has to be finished by the caller, without any lock.
+    /// the way comes back in `sealing` and has to be finished by the caller, without any lock. `now` is asked only for a
+    /// new batch: the time, and the same in Unix milliseconds.
     pub(crate) fn append(
         &self,
         record: &Record<'_>,
@@ -223,7 +171,7 @@ impl PartitionQueue {
         timestamp: i64,
         room: &mut Option<Room>,
         sealing: &mut Option<Sealing>,
-        now: impl FnOnce() -> Instant,
+        now: impl FnOnce() -> (Instant, i64),
     ) -> Append {
         let mut inner = lock(&self.inner);
         let mut opened = false;
@@ -231,15 +179,21 @@ impl PartitionQueue {
             *sealing = inner.seal();
         }
         if inner.open.is_none() {
-            let Some(Room { buffer, permit }) = room.take() else { return Append::NeedsRoom };
+            let Some(Room { buffer, permit, live, space, unspooled }) = room.take() else { return Append::NeedsRoom };
             opened = true;
+            let (since, accepted_at) = now();
             inner.open = Some(OpenBatch {
                 records: RecordsBuilder::new(buffer),
                 room: self.config.room_for(size),
-                cell: BatchCell::new(self.partition.clone()),
-                opened: now(),
+                cell: BatchCell::new(self.partition.clone(), unspooled),
+                opened: since,
+                accepted_at,
                 permit,
+                live,
+                space,
+                chosen: self.is_unpartitioned().then(Vec::new),
                 due: false,
+                positioned: false,
             });
         }
         let Some(open) = inner.open.as_mut() else { return Append::NeedsRoom };
@@ -247,6 +201,10 @@ impl PartitionQueue {
         if open.records.push(timestamp, record.key, record.value, &record.headers).is_err() {
             return Append::TooLarge;
         }
+        if let Some(chosen) = &mut open.chosen {
+            chosen.push(record.partition.unwrap_or(UNPARTITIONED));
+        }
+        open.positioned |= record.position.is_some();
         Append::Done(Appended { cell: open.cell.clone(), index, opened })
     }
 
@@ -263,32 +221,70 @@ impl PartitionQueue {
     pub(crate) fn take(&self, now: Instant, linger: Duration) -> Take {
         let mut inner = lock(&self.inner);
         if let Some(slot) = inner.sealed.front() {
-            if !slot.filled.load(Ordering::Acquire) {
-                return Take::Nothing;
+            if slot.positioned {
+                return Take::Cut;
             }
-            let batch = lock(&slot.batch).take();
-            inner.sealed.pop_front();
-            return batch.map_or(Take::Nothing, Take::Batch);
+            return inner.take_sealed().map_or(Take::Nothing, Take::Batch);
         }
         match &inner.open {
             None => Take::Nothing,
-            Some(open) if open.due || now >= open.opened + linger => match inner.seal() {
-                Some(sealing) => Take::Finish(sealing),
-                None => Take::Nothing,
+            Some(open) if open.due || now >= open.opened + linger => match open.positioned {
+                true => Take::Cut,
+                false => inner.seal().map_or(Take::Nothing, Take::Finish),
             },
             Some(open) => Take::Due(open.opened + linger),
         }
     }
 
+    /// The next sealed batch whatever it holds, for a cut or a producer that only makes cuts. None also while it is being
+    /// compressed; whoever fills it will tell.
+    pub(crate) fn take_sealed(&self) -> Option<ReadyBatch> {
+        lock(&self.inner).take_sealed()
+    }
+
+    /// When the open batch is due: at once when one is sealed, or when it is flushed. None when there is nothing.
+    pub(crate) fn due_at(&self, now: Instant, linger: Duration) -> Option<Instant> {
+        let inner = lock(&self.inner);
+        if !inner.sealed.is_empty() {
+            return Some(now);
+        }
+        inner.open.as_ref().map(|open| if open.due { now } else { open.opened + linger })
+    }
+
+    /// Seals the open batch, for a cut. Says how many sealed batches there are now, finished or not.
+    pub(crate) fn seal(&self) -> (Option<Sealing>, usize) {
+        let mut inner = lock(&self.inner);
+        let sealing = inner.seal();
+        (sealing, inner.sealed.len())
+    }
+
+    /// Whether it holds no batch and no record.
+    pub(crate) fn is_empty(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.open.is_none() && inner.sealed.is_empty()
+    }
+
+    /// Whether its topic's partitions are not known.
+    pub(crate) fn is_unpartitioned(&self) -> bool {
+        self.partition.partition == UNPARTITIONED
+    }
+
     /// Checksum and compression, on the calling thread.
     pub(crate) fn finish(&self, sealing: Sealing) {
         let Sealing { open, slot } = sealing;
-        let batch = ReadyBatch {
-            sealed: SealedBatch::new(self.compressed(open.records.finish())),
+        let section = open.records.finish();
+        // What has no partition yet is taken apart and compressed then.
+        let section = if open.chosen.is_some() { section } else { self.config.compressed(section) };
+        let batch = ReadyBatch::new(Parts {
+            section,
             cell: open.cell,
-            deadline: open.opened + self.config.delivery_timeout,
-            permit: Arc::new(open.permit),
-        };
+            deadline: self.config.delivery_timeout.map_or_else(|| never(open.opened), |timeout| open.opened + timeout),
+            permit: Token::from(open.permit),
+            space: open.space,
+            live: open.live,
+            chosen: open.chosen,
+            accepted_at: open.accepted_at,
+        });
         let mut place = lock(&slot.batch);
         if slot.abandoned.load(Ordering::Acquire) {
             drop(place);
@@ -296,12 +292,6 @@ impl PartitionQueue {
         }
         *place = Some(batch);
         slot.filled.store(true, Ordering::Release);
-    }
-
-    /// A section that its codec refuses goes out as it is: any consumer can read that.
-    fn compressed(&self, section: RecordsSection) -> RecordsSection {
-        let plain = section.clone();
-        section.compress(self.config.compression, self.config.level).unwrap_or(plain)
     }
 
     /// Whether the sender has to be told of news here; false when it was told already.
@@ -349,9 +339,25 @@ impl PartitionQueue {
 impl Inner {
     fn seal(&mut self) -> Option<Sealing> {
         let open = self.open.take()?;
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(Slot::new(open.positioned));
         self.sealed.push_back(slot.clone());
         Some(Sealing { open, slot })
+    }
+
+    fn take_sealed(&mut self) -> Option<ReadyBatch> {
+        let slot = self.sealed.front()?;
+        if !slot.filled.load(Ordering::Acquire) {
+            return None;
+        }
+        let batch = lock(&slot.batch).take();
+        self.sealed.pop_front();
+        batch
+    }
+}
+
+impl Slot {
+    fn new(positioned: bool) -> Slot {
+        Slot { batch: Mutex::default(), filled: AtomicBool::new(false), positioned, abandoned: AtomicBool::new(false) }
     }
 }
 
@@ -368,70 +374,4 @@ pub(crate) fn record_size(record: &Record<'_>) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Nothing;
-    impl Permit for Nothing {}
-
-    fn queue(batch_size: usize) -> PartitionQueue {
-        let config = BatchConfig {
-            batch_size,
-            compression: Compression::None,
-            level: None,
-            delivery_timeout: Duration::from_secs(120),
-        };
-        PartitionQueue::new(0, TopicPartition::new("t", 0), Arc::new(config))
-    }
-
-    fn room() -> Option<Room> {
-        Some(Room { buffer: BytesMut::new(), permit: Box::new(Nothing) })
-    }
-
-    #[test]
-    fn a_full_batch_is_sealed_and_the_order_is_kept() {
-        let (queue, now) = (queue(200), Instant::now());
-        for i in 0..10u32 {
-            let value = [i as u8; 40];
-            let record = Record::to("t").value(&value);
-            let mut sealing = None;
-            let appended = queue.append(&record, record_size(&record), 0, &mut room(), &mut sealing, || now);
-            assert!(matches!(appended, Append::Done(_)));
-            if let Some(sealing) = sealing {
-                queue.finish(sealing);
-            }
-        }
-        let mut values = vec![];
-        loop {
-            match queue.take(now + Duration::from_secs(1), Duration::ZERO) {
-                Take::Batch(batch) => {
-                    assert!(batch.len() <= 200);
-                    let records = batch.sealed().section().records(&DecodeLimits::default()).unwrap();
-                    let bytes = records.bytes().clone();
-                    values.extend(records.map(|record| record.unwrap().value(&bytes).unwrap()[0]));
-                    batch.deliver(None);
-                }
-                Take::Finish(sealing) => queue.finish(sealing),
-                _ => break,
-            }
-        }
-        assert_eq!(values, (0..10).collect::<Vec<u8>>());
-    }
-
-    #[test]
-    fn the_second_of_two_sealed_batches_waits_for_the_first() {
-        let (queue, now) = (queue(100), Instant::now());
-        let record = Record::to("t").value("a value of some forty bytes, more or less");
-        let mut sealings = vec![];
-        for _ in 0..3 {
-            let mut sealing = None;
-            queue.append(&record, record_size(&record), 0, &mut room(), &mut sealing, || now);
-            sealings.extend(sealing);
-        }
-        let first = sealings.remove(0);
-        queue.finish(sealings.remove(0));
-        assert!(matches!(queue.take(now, Duration::ZERO), Take::Nothing));
-        queue.finish(first);
-        assert!(matches!(queue.take(now, Duration::ZERO), Take::Batch(_)));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use crate::sync::lock;
 use crate::types::TopicPartition;
 use crate::wire::batch::{DecodeLimits, RecordsSection};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -55,22 +56,55 @@ pub(crate) enum Outcome {
     Failed(Box<Failure>),
     /// Sent in two parts: the first `at` records, and the rest.
     Split { at: u32, parts: [Arc<BatchCell>; 2] },
+    /// Its records went into the batches of several partitions.
+    Scattered(Places),
+}
+
+/// Where each record of a scattered batch went.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// By record: the number of the cell, and the index in its batch.
+    pub(crate) places: Vec<(u32, u32)>,
+    /// The cells of the new batches.
+    pub(crate) cells: Vec<Arc<BatchCell>>,
+}
+
+/// How sure it is that a record given up is not in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// It is not there.
+    Absent,
+    /// It may be.
+    Maybe,
+    /// It is in the spool, and is delivered by whoever opens that next.
+    Kept,
 }
 
 /// Why a batch was given up, with its records.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    pub(crate) section: RecordsSection,
-    pub(crate) maybe: bool,
+    /// Its records; none when only the spool has them.
+    pub(crate) section: Option<RecordsSection>,
+    /// The partitions that the application chose, where the batch has none.
+    pub(crate) chosen: Option<Vec<i32>>,
+    pub(crate) certainty: Certainty,
     pub(crate) cause: SendCause,
     pub(crate) last: Option<Arc<str>>,
     pub(crate) records: OnceLock<Vec<OwnedRecord>>,
+}
+
+/// Held while a batch is not in the spool yet: dropped when it is, or when nobody waits for that any more.
+pub(crate) trait Unspooled: Send + Sync {
+    /// It will not get there, for this reason.
+    fn lost(&self, cause: &SendCause);
 }
 
 /// The state that all receipts of a batch share.
 pub(crate) struct BatchCell {
     partition: TopicPartition,
     outcome: OnceLock<Outcome>,
+    /// It is in the spool.
+    spooled: AtomicBool,
     waiting: Mutex<Waiting>,
 }
 
@@ -78,11 +112,28 @@ pub(crate) struct BatchCell {
 struct Waiting {
     wakers: Vec<Option<Waker>>,
     callbacks: Vec<(u32, Callback)>,
+    /// Those who wait for the spool only.
+    spooled: Vec<Option<Waker>>,
+    unspooled: Option<Arc<dyn Unspooled>>,
 }
 
+/// A waiting future's place in a cell's list, kept from poll to poll.
+pub(crate) type Slot = Option<(Arc<BatchCell>, usize)>;
+
 impl BatchCell {
-    pub(crate) fn new(partition: TopicPartition) -> Arc<BatchCell> {
-        Arc::new(BatchCell { partition, outcome: OnceLock::new(), waiting: Mutex::default() })
+    pub(crate) fn new(partition: TopicPartition, unspooled: Option<Arc<dyn Unspooled>>) -> Arc<BatchCell> {
+        let waiting = Mutex::new(Waiting { unspooled, ..Waiting::default() });
+        Arc::new(BatchCell { partition, outcome: OnceLock::new(), spooled: AtomicBool::new(false), waiting })
+    }
+
+    /// A cell for some of this one's records: as spooled as this one.
+    pub(crate) fn part(&self, partition: TopicPartition) -> Arc<BatchCell> {
+        let unspooled = lock(&self.waiting).unspooled.clone();
+        let part = BatchCell::new(partition, unspooled);
+        if self.is_spooled() {
+            part.set_spooled();
+        }
+        part
     }
 
     pub(crate) fn partition(&self) -> &TopicPartition {
@@ -98,12 +149,47 @@ impl BatchCell {
         if self.outcome.set(outcome).is_err() {
             return;
         }
-        let Waiting { wakers, callbacks } = std::mem::take(&mut *lock(&self.waiting));
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        // Looked at after the lock was taken: whoever sets the flag later takes it, too, and then sees the outcome.
+        if self.is_spooled() {
+            self.for_each_part(BatchCell::set_spooled);
+        } else if let (Some(Outcome::Failed(failure)), Some(unspooled)) = (self.outcome.get(), &waiting.unspooled)
+            && failure.certainty != Certainty::Kept
+        {
+            unspooled.lost(&failure.cause);
+        }
+        for waker in waiting.wakers.into_iter().chain(waiting.spooled).flatten() {
+            waker.wake();
+        }
+        for (index, callback) in waiting.callbacks {
+            self.call_back(index, callback);
+        }
+    }
+
+    /// It is in the spool: tells those who wait for that.
+    pub(crate) fn set_spooled(self: &Arc<Self>) {
+        self.spooled.store(true, Ordering::Release);
+        let (wakers, unspooled) = {
+            let mut waiting = lock(&self.waiting);
+            (std::mem::take(&mut waiting.spooled), waiting.unspooled.take())
+        };
+        drop(unspooled);
         for waker in wakers.into_iter().flatten() {
             waker.wake();
         }
-        for (index, callback) in callbacks {
-            self.call_back(index, callback);
+        self.for_each_part(BatchCell::set_spooled);
+    }
+
+    /// Whether [`Self::set_spooled`] was called.
+    pub(crate) fn is_spooled(&self) -> bool {
+        self.spooled.load(Ordering::Acquire)
+    }
+
+    fn for_each_part(&self, tell: impl Fn(&Arc<BatchCell>)) {
+        match self.outcome.get() {
+            Some(Outcome::Split { parts, .. }) => parts.iter().for_each(tell),
+            Some(Outcome::Scattered(Places { cells, .. })) => cells.iter().for_each(tell),
+            Some(Outcome::Delivered(_) | Outcome::Failed(_)) | None => {}
         }
     }
 
@@ -125,16 +211,31 @@ impl BatchCell {
         }
     }
 
-    /// The cell that decides about record `index` now: splits are followed.
+    /// The cell that decides about record `index` now, and its index there: splits and scatterings are followed.
     fn follow(self: &Arc<Self>, mut index: u32) -> (Arc<BatchCell>, u32) {
         let mut cell = self.clone();
-        while let Some(Outcome::Split { at, parts }) = cell.outcome.get() {
-            let part = usize::from(index >= *at);
-            index -= if part == 1 { *at } else { 0 };
-            let next = parts[part].clone();
-            cell = next;
+        loop {
+            let next = match cell.outcome.get() {
+                Some(Outcome::Split { at, parts }) => {
+                    let part = usize::from(index >= *at);
+                    index -= if part == 1 { *at } else { 0 };
+                    parts.get(part).cloned()
+                }
+                Some(Outcome::Scattered(Places { places, cells })) => {
+                    let place = places.get(index as usize);
+                    place.and_then(|(cell, at)| {
+                        let cell = cells.get(*cell as usize).cloned()?;
+                        index = *at;
+                        Some(cell)
+                    })
+                }
+                Some(Outcome::Delivered(_) | Outcome::Failed(_)) | None => None,
+            };
+            match next {
+                Some(next) => cell = next,
+                None => return (cell, index),
+            }
         }
-        (cell, index)
     }
 
     /// The outcome of record `index`, if there is one.
@@ -145,10 +246,7 @@ impl BatchCell {
                 Some(Ok(Place { partition: self.partition.clone(), offset }))
             }
             Outcome::Failed(failure) => Some(Err(failure.error(&self.partition, index))),
-            Outcome::Split { .. } => {
-                let (cell, index) = self.follow(index);
-                cell.get(index)
-            }
+            Outcome::Split { .. } | Outcome::Scattered(_) => self.part_of(index, |cell, index| cell.get(index)),
         }
     }
 
@@ -157,18 +255,37 @@ impl BatchCell {
         match self.outcome.get()? {
             Outcome::Delivered(_) => Some(true),
             Outcome::Failed(_) => Some(false),
-            Outcome::Split { .. } => {
-                let (cell, index) = self.follow(index);
-                cell.is_delivered(index)
+            Outcome::Split { .. } | Outcome::Scattered(_) => {
+                self.part_of(index, |cell, index| cell.is_delivered(index))
             }
         }
+    }
+
+    /// Whether record `index` is safe from a crash: in the spool, or delivered. The error if it is neither, and will not be.
+    pub(crate) fn spooled(self: &Arc<Self>, index: u32) -> Option<Result<(), SendError>> {
+        if self.is_spooled() {
+            return Some(Ok(()));
+        }
+        match self.outcome.get()? {
+            Outcome::Delivered(_) => Some(Ok(())),
+            Outcome::Failed(failure) if failure.certainty == Certainty::Kept => Some(Ok(())),
+            Outcome::Failed(failure) => Some(Err(failure.error(&self.partition, index))),
+            Outcome::Split { .. } | Outcome::Scattered(_) => self.part_of(index, |cell, index| cell.spooled(index)),
+        }
+    }
+
+    /// Asks the part that has record `index` now.
+    fn part_of<T>(self: &Arc<Self>, index: u32, ask: impl FnOnce(&Arc<BatchCell>, u32) -> Option<T>) -> Option<T> {
+        let (cell, index) = self.follow(index);
+        // A scattering that does not name the record cannot come to be; it would leave it open.
+        if Arc::ptr_eq(&cell, self) { None } else { ask(&cell, index) }
     }
 
     /// As a future's poll. `slot` is the caller's place in the list of wakers, kept from poll to poll.
     pub(crate) fn poll(
         self: &Arc<Self>,
         index: u32,
-        slot: &mut Option<(Arc<BatchCell>, usize)>,
+        slot: &mut Slot,
         cx: &Context<'_>,
     ) -> Poll<Result<Place, SendError>> {
         loop {
@@ -180,17 +297,28 @@ impl BatchCell {
             if cell.outcome.get().is_some() {
                 continue;
             }
-            match slot {
-                Some((at, place)) if Arc::ptr_eq(at, &cell) && *place < waiting.wakers.len() => {
-                    waiting.wakers[*place] = Some(cx.waker().clone());
-                }
-                _ => {
-                    let place = waiting.wakers.len();
-                    waiting.wakers.push(Some(cx.waker().clone()));
-                    drop(waiting);
-                    *slot = Some((cell, place));
-                }
+            enlist(&mut waiting.wakers, &cell, slot, cx);
+            return Poll::Pending;
+        }
+    }
+
+    /// As [`Self::poll`], for [`Self::spooled`].
+    pub(crate) fn poll_spooled(
+        self: &Arc<Self>,
+        index: u32,
+        slot: &mut Slot,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        loop {
+            if let Some(result) = self.spooled(index) {
+                return Poll::Ready(result);
             }
+            let (cell, _) = self.follow(index);
+            let mut waiting = lock(&cell.waiting);
+            if cell.outcome.get().is_some() || cell.is_spooled() {
+                continue;
+            }
+            enlist(&mut waiting.spooled, &cell, slot, cx);
             return Poll::Pending;
         }
     }
@@ -199,6 +327,25 @@ impl BatchCell {
     pub(crate) fn forget(&self, place: usize) {
         if let Some(waker) = lock(&self.waiting).wakers.get_mut(place) {
             *waker = None;
+        }
+    }
+
+    /// As [`Self::forget`], for [`Self::poll_spooled`].
+    pub(crate) fn forget_spooled(&self, place: usize) {
+        if let Some(waker) = lock(&self.waiting).spooled.get_mut(place) {
+            *waker = None;
+        }
+    }
+}
+
+/// Puts the caller's waker into `wakers`, which are those of `cell`.
+fn enlist(wakers: &mut Vec<Option<Waker>>, cell: &Arc<BatchCell>, slot: &mut Slot, cx: &Context<'_>) {
+    let own = slot.as_ref().filter(|(at, _)| Arc::ptr_eq(at, cell)).map(|(_, place)| *place);
+    match own.and_then(|place| wakers.get_mut(place)) {
+        Some(waker) => *waker = Some(cx.waker().clone()),
+        None => {
+            *slot = Some((cell.clone(), wakers.len()));
+            wakers.push(Some(cx.waker().clone()));
         }
     }
 }
@@ -211,29 +358,39 @@ impl fmt::Debug for BatchCell {
 
 impl Failure {
     fn error(&self, partition: &TopicPartition, index: u32) -> SendError {
-        let records = self.records.get_or_init(|| owned_records(&self.section, partition));
+        let records = self.records.get_or_init(|| match &self.section {
+            Some(section) => owned_records(section, &partition.topic),
+            None => Vec::new(),
+        });
         let lost = || OwnedRecord {
             topic: partition.topic.to_string(),
-            partition: Some(partition.partition),
+            partition: None,
             key: None,
             value: None,
             headers: Vec::new(),
             timestamp: None,
+            position: None,
         };
-        let record = records.get(index as usize).cloned().unwrap_or_else(lost);
+        let mut record = records.get(index as usize).cloned().unwrap_or_else(lost);
+        let chosen = self.chosen.as_ref().and_then(|chosen| chosen.get(index as usize)).copied();
+        record.partition = Some(chosen.unwrap_or(partition.partition)).filter(|partition| *partition >= 0);
         let undelivered = Box::new(Undelivered { record, cause: self.cause.clone(), last: self.last.clone() });
-        if self.maybe { SendError::MaybeDelivered(undelivered) } else { SendError::NotDelivered(undelivered) }
+        match self.certainty {
+            Certainty::Absent => SendError::NotDelivered(undelivered),
+            Certainty::Maybe => SendError::MaybeDelivered(undelivered),
+            Certainty::Kept => SendError::Spooled(undelivered),
+        }
     }
 }
 
 /// The records of a section that this process has encoded itself; what cannot be read is left out.
-fn owned_records(section: &RecordsSection, partition: &TopicPartition) -> Vec<OwnedRecord> {
+fn owned_records(section: &RecordsSection, topic: &str) -> Vec<OwnedRecord> {
     let limits = DecodeLimits { batch_bytes: i32::MAX as usize };
     let Ok(records) = section.records(&limits) else { return Vec::new() };
     let bytes = records.bytes().clone();
     let records = records.filter_map(Result::ok).map(|record| OwnedRecord {
-        topic: partition.topic.to_string(),
-        partition: Some(partition.partition),
+        topic: topic.to_owned(),
+        partition: None,
         key: record.key(&bytes).map(|key| bytes.slice_ref(key)),
         value: record.value(&bytes).map(|value| bytes.slice_ref(value)),
         headers: record
@@ -243,6 +400,10 @@ fn owned_records(section: &RecordsSection, partition: &TopicPartition) -> Vec<Ow
             })
             .collect(),
         timestamp: Some(record.timestamp),
+        position: None,
     });
     records.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@
 
 pub(crate) mod build;
 pub(crate) mod format;
+pub(crate) mod plan;
 pub(crate) mod state;
 
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};

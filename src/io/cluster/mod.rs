@@ -8,6 +8,8 @@ mod refresh;
 mod tests;
 mod topics;
 
+pub(crate) use topics::is_legal_name;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};

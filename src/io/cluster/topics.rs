@@ -92,7 +92,7 @@ impl Inner {
 }
 
 /// Kafka's rule for names, checked here because brokers answer a wrong one only with a code.
-fn is_legal_name(name: &str) -> bool {
+pub(crate) fn is_legal_name(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(legal)
 }

@@ -20,7 +20,10 @@ impl Sender {
             Event::Answer { broker, batches, result } => self.on_answer(broker, batches, result, now),
             Event::Connected { broker, result } => self.on_connected(broker, result, now),
             Event::Probed { part, leader, answer } => self.on_probed(part, leader, answer, now),
+            Event::Scanned { part, leader, answer } => self.on_scanned(part, leader, answer, now),
             Event::Identity(result) => self.on_identity(result),
+            Event::Durable(durable) => self.on_durable(durable),
+            Event::Loaded { part, batch, result, permit } => self.on_loaded(part, batch, result, permit),
             Event::Expiration(expiration) => {
                 self.window.producer_id_expiration = expiration;
                 for part in &mut self.parts {
@@ -60,6 +63,7 @@ impl Sender {
             }
         }
         for batch in batches {
+            self.stamp_ahead(batch.part);
             self.make_runnable(batch.part);
         }
     }
@@ -113,6 +117,7 @@ impl Sender {
         if let Some(part) = self.parts.get_mut(batch.part) {
             part.window.on_answer(batch.id, said, retry_at, &mut settled);
         }
+        self.adopt_halves(batch.part);
         self.settle(batch.part, settled);
     }
 
@@ -150,6 +155,7 @@ impl Sender {
             match settled {
                 Settled::Delivered { batch, base_offset } => {
                     counters.records_delivered.add(batch.count().unsigned_abs().into());
+                    self.note_delivered(id, &batch, base_offset);
                     if let Some(buffer) = batch.deliver(base_offset) {
                         self.shared.budget.recycle(buffer);
                     }
@@ -157,12 +163,16 @@ impl Sender {
                 Settled::Failed { batch, reason, setback } => {
                     counters.records_failed.add(batch.count().unsigned_abs().into());
                     let last = setback.or_else(|| self.excuse(id));
-                    batch.fail(false, self.cause(reason), last);
+                    if let Some(batch) = self.keep_undelivered(id, batch, false, reason, last.clone()) {
+                        batch.fail(false, self.cause(reason), last);
+                    }
                 }
                 Settled::Unknown { batch, reason, setback } => {
                     counters.records_unknown.add(batch.count().unsigned_abs().into());
                     let last = setback.or_else(|| self.excuse(id)).or_else(|| self.unanswered(id));
-                    batch.fail(true, self.cause(reason), last);
+                    if let Some(batch) = self.keep_undelivered(id, batch, true, reason, last.clone()) {
+                        batch.fail(true, self.cause(reason), last);
+                    }
                 }
                 Settled::AcknowledgedLost { identity, found, expected } => {
                     counters.acknowledged_lost.add(1);
@@ -171,6 +181,15 @@ impl Sender {
                             partition = %part.queue.partition, %identity, ?found, expected,
                             "the leader has less than was acknowledged: records were lost on the brokers; see \
                              unclean.leader.election.enable and min.insync.replicas"
+                        );
+                    }
+                }
+                Settled::Beyond { identity, found, expected } => {
+                    if let Some(part) = self.parts.get(id) {
+                        tracing::warn!(
+                            partition = %part.queue.partition, %identity, found, expected,
+                            "the leader has more of this producer than its spool: was the spool restored from a backup, or \
+                             does a copy of it run?"
                         );
                     }
                 }
@@ -184,13 +203,13 @@ impl Sender {
         Some(Arc::from(format!("sent to broker {broker}, which has not answered yet")))
     }
 
-    fn cause(&self, reason: Reason) -> SendCause {
+    pub(super) fn cause(&self, reason: Reason) -> SendCause {
         match reason {
             Reason::TimedOut => SendCause::TimedOut(self.shared.config.delivery_timeout),
             Reason::RetriesUsedUp => SendCause::RetriesUsedUp(self.shared.config.retries),
             Reason::Refused => SendCause::Refused,
             Reason::RecordRefused => SendCause::RecordRefused,
-            Reason::Fenced => SendCause::Fenced,
+            Reason::Fenced | Reason::Outdated => SendCause::Fenced,
             Reason::CannotTell => SendCause::CannotTell,
         }
     }

@@ -1,10 +1,13 @@
 //! `buffer.memory`: how many bytes of batches there may be, which batches are not settled, and their used buffers.
 
-use crate::core::produce::accumulator::{Permit, Room};
+mod outstanding;
+
+use crate::core::produce::accumulator::{Permit, Room, Token};
 use crate::metrics::Counters;
 use crate::sync::lock;
 use bytes::BytesMut;
-use std::collections::BTreeSet;
+pub(super) use outstanding::Lost;
+use outstanding::Outstanding;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, oneshot};
@@ -15,26 +18,22 @@ const POOLED_SHARE: usize = 4;
 pub(crate) struct Budget {
     bytes: Semaphore,
     counters: Arc<Counters>,
-    live: Mutex<Live>,
+    /// Batches that are not settled.
+    live: Arc<Outstanding>,
+    /// Batches that are not in the spool, if there is one.
+    unspooled: Option<Arc<Outstanding>>,
     pool: Mutex<Vec<BytesMut>>,
     pooled_buffers: usize,
     buffer_size: usize,
 }
 
-#[derive(Default)]
-struct Live {
-    next: u64,
-    batches: BTreeSet<u64>,
-    /// Told when no batch below their number is left.
-    flushes: Vec<(u64, oneshot::Sender<()>)>,
-}
-
 impl Budget {
-    pub(crate) fn new(limit: usize, buffer_size: usize, counters: Arc<Counters>) -> Budget {
+    pub(crate) fn new(limit: usize, buffer_size: usize, counters: Arc<Counters>, spool: bool) -> Budget {
         Budget {
             bytes: Semaphore::new(limit.min(Semaphore::MAX_PERMITS)),
             counters,
-            live: Mutex::default(),
+            live: Arc::default(),
+            unspooled: spool.then(Arc::default),
             pool: Mutex::default(),
             pooled_buffers: (limit / POOLED_SHARE / buffer_size.max(1)).clamp(1, 256),
             buffer_size,
@@ -55,18 +54,28 @@ impl Budget {
         Some(self.room(permits))
     }
 
+    /// Memory for a batch of `bytes` that is read back from the spool, if there is any.
+    pub(crate) fn try_load(self: &Arc<Self>, bytes: usize) -> Option<Box<dyn Permit>> {
+        let permits = u32::try_from(bytes).ok()?;
+        self.bytes.try_acquire_many(permits).ok()?.forget();
+        Some(self.hold(permits))
+    }
+
+    /// What flushes wait for: batches that were found in the spool have none of their own.
+    pub(crate) fn live_token(&self) -> Token {
+        self.live.enter()
+    }
+
     fn room(self: &Arc<Self>, bytes: u32) -> Room {
-        let id = {
-            let mut live = lock(&self.live);
-            let id = live.next;
-            live.next += 1;
-            live.batches.insert(id);
-            id
-        };
-        self.counters.buffered_bytes.add(u64::from(bytes));
         let pooled = if bytes as usize <= self.buffer_size { lock(&self.pool).pop() } else { None };
         let buffer = pooled.unwrap_or_else(|| BytesMut::with_capacity(bytes as usize));
-        Room { buffer, permit: Box::new(Held { budget: self.clone(), bytes, id }) }
+        let unspooled = self.unspooled.as_ref().map(|unspooled| unspooled.enter() as _);
+        Room { buffer, permit: self.hold(bytes), live: Some(self.live.enter()), space: None, unspooled }
+    }
+
+    fn hold(self: &Arc<Self>, bytes: u32) -> Box<dyn Permit> {
+        self.counters.buffered_bytes.add(u64::from(bytes));
+        Box::new(Held { budget: self.clone(), bytes })
     }
 
     /// Takes a settled batch's buffer back.
@@ -80,22 +89,30 @@ impl Budget {
         }
     }
 
-    /// Resolves when every batch opened before now is settled. The sender is dropped unused with the budget.
-    pub(crate) fn settled(&self) -> oneshot::Receiver<()> {
-        let (done, settled) = oneshot::channel();
-        let mut live = lock(&self.live);
-        let next = live.next;
-        if live.batches.is_empty() {
-            let _ = done.send(());
-        } else {
-            live.flushes.push((next, done));
-        }
-        settled
+    /// Resolves when every batch opened before now is settled or parked. The sender is dropped unused with the budget.
+    pub(crate) fn settled(&self) -> oneshot::Receiver<Option<Lost>> {
+        self.live.none_left()
     }
 
     /// Batches not settled.
     pub(crate) fn live(&self) -> usize {
-        lock(&self.live).batches.len()
+        self.live.len()
+    }
+
+    /// Resolves when every batch opened before now is in the spool, or settled, with those that did not get there.
+    /// None without a spool.
+    pub(crate) fn spooled(&self) -> Option<oneshot::Receiver<Option<Lost>>> {
+        self.unspooled.as_ref().map(|unspooled| unspooled.none_left())
+    }
+
+    /// Batches that are neither in the spool nor settled; 0 without a spool.
+    pub(crate) fn unspooled(&self) -> usize {
+        self.unspooled.as_ref().map_or(0, |unspooled| unspooled.len())
+    }
+
+    /// Whether somebody waits for [`Self::spooled`].
+    pub(crate) fn is_spooling_awaited(&self) -> bool {
+        self.unspooled.as_ref().is_some_and(|unspooled| unspooled.is_awaited())
     }
 
     /// Wakes whoever waits for room: there will be none.
@@ -114,7 +131,6 @@ impl fmt::Debug for Budget {
 struct Held {
     budget: Arc<Budget>,
     bytes: u32,
-    id: u64,
 }
 
 impl Permit for Held {}
@@ -123,18 +139,5 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.budget.bytes.add_permits(self.bytes as usize);
         self.budget.counters.buffered_bytes.sub(u64::from(self.bytes));
-        let mut live = lock(&self.budget.live);
-        live.batches.remove(&self.id);
-        if !live.flushes.is_empty() {
-            let oldest = live.batches.first().copied().unwrap_or(u64::MAX);
-            for (below, done) in std::mem::take(&mut live.flushes) {
-                if below <= oldest {
-                    // Whoever dropped the flush does not want to know.
-                    let _ = done.send(());
-                } else {
-                    live.flushes.push((below, done));
-                }
-            }
-        }
     }
 }

@@ -9,7 +9,7 @@ use crate::wire::ErrorCode;
 use crate::wire::requests::describe_configs::{ConfigResource, DescribeConfigsRequest};
 use crate::wire::requests::init_producer_id::InitProducerIdRequest;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The broker's setting for how long it keeps producers.
@@ -53,6 +53,14 @@ impl Sender {
                     return;
                 }
                 self.identity_asked = false;
+                if let Some(rescan) = self.rescan() {
+                    // What is in the spool waits until the permission is there.
+                    tracing::error!(cause = %text, "no producer id: nothing is sent, all is kept in the spool");
+                    for id in std::mem::take(&mut self.nameless) {
+                        self.arm(id, Instant::now() + rescan);
+                    }
+                    return;
+                }
                 for id in std::mem::take(&mut self.nameless) {
                     self.refuse_all(id, &text);
                 }

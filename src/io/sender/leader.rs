@@ -94,6 +94,10 @@ impl Sender {
             };
             self.pull(id, now);
             let Some(part) = self.parts.get_mut(id) else { continue };
+            if part.held.is_some() || !self.is_loaded(id) || !self.is_for_this_topic(id) {
+                continue;
+            }
+            let Some(part) = self.parts.get_mut(id) else { continue };
             let size = part.window.peek().map_or(0, |batch| batch.len());
             if !draft.batches.is_empty() && draft.bytes + size > self.shared.config.max_request_size {
                 part.runnable = true;
@@ -103,7 +107,12 @@ impl Sender {
                 break;
             }
             if let Next::Send(entry) = self.step(id, leadership, now) {
-                self.add(&mut draft, id, entry, leadership);
+                if !self.add(&mut draft, id, entry, leadership)
+                    && let Some(part) = self.parts.get_mut(id)
+                {
+                    let why = Arc::from("its bytes had not been read back");
+                    part.window.on_no_answer(entry, false, why, now, &mut Vec::new());
+                }
                 self.pull(id, now);
                 self.make_runnable(id);
             }
@@ -114,11 +123,14 @@ impl Sender {
         draft
     }
 
-    fn add(&self, draft: &mut Draft, id: usize, entry: EntryId, leader: Leadership) {
-        let Some(part) = self.parts.get(id) else { return };
-        let (Some((batch, first)), Some(identity)) = (part.window.batch(entry), part.window.identity()) else { return };
+    /// False when its bytes are not there to be sent.
+    fn add(&self, draft: &mut Draft, id: usize, entry: EntryId, leader: Leadership) -> bool {
+        let Some(part) = self.parts.get(id) else { return false };
+        let (Some((batch, first)), Some(identity)) = (part.window.batch(entry), part.window.identity()) else {
+            return false;
+        };
         let first = if self.window.idempotent { first } else { -1 };
-        let sealed = batch.sealed();
+        let Some(sealed) = batch.sealed() else { return false };
         let parts = [sealed.stamp(identity, first, false), sealed.section().bytes.clone()];
         let partition = &part.queue.partition;
         draft.bytes += batch.len();
@@ -139,6 +151,7 @@ impl Sender {
                 partitions: vec![body],
             }),
         }
+        true
     }
 
     fn submit(&mut self, broker: BrokerId, connection: &Connection, draft: Draft) {

@@ -5,20 +5,25 @@
 mod answer;
 mod budget;
 mod identity;
+pub(crate) mod keeper;
 mod leader;
 mod part;
 mod probe;
+mod scan;
 pub(crate) mod shared;
 
 use crate::core::metadata::ClusterView;
-use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Sealing};
-use crate::core::produce::window::{Leadership, Next, ProbeAnswer, Stampable, WindowConfig};
+use crate::core::produce::accumulator::{PartitionQueue, Permit, ReadyBatch, Sealing, Take, Token};
+use crate::core::produce::window::{Leadership, Next, ProbeAnswer, ScanAnswer, Stampable, Window, WindowConfig};
 use crate::core::retry::Backoff;
-use crate::error::{CallError, SendCause};
+use crate::core::spool::{BatchId, Recovered};
+use crate::error::{CallError, SendCause, SpoolError};
 use crate::io::clock::exact_millis;
 use crate::io::connection::Connection;
 use crate::types::{BrokerId, Compression, ProducerIdentity};
+use crate::wire::batch::SealedBatch;
 use crate::wire::requests::produce::ProduceResponse;
+use keeper::{Durable, Keeper};
 use leader::{InFlight, Leader};
 use part::Part;
 use shared::Shared;
@@ -38,10 +43,16 @@ enum Event {
     Connected { broker: BrokerId, result: Result<Connection, CallError> },
     /// What a leader has of this producer in a partition; none for a passing failure.
     Probed { part: usize, leader: Leadership, answer: Option<ProbeAnswer> },
+    /// What is in the log of this producer; none for a passing failure.
+    Scanned { part: usize, leader: Leadership, answer: Option<ScanAnswer> },
     /// A producer id, or why there is none yet.
     Identity(Result<ProducerIdentity, identity::Trouble>),
     /// `producer.id.expiration.ms` of the brokers.
     Expiration(Duration),
+    /// What a group of the spool made durable.
+    Durable(Durable),
+    /// A batch read back from the spool, and the memory it takes.
+    Loaded { part: usize, batch: BatchId, result: Result<SealedBatch, SpoolError>, permit: Box<dyn Permit> },
 }
 
 struct Sender {
@@ -51,6 +62,7 @@ struct Sender {
     report: mpsc::UnboundedSender<Event>,
     parts: Vec<Part>,
     leaders: HashMap<BrokerId, Leader>,
+    keeper: Option<Keeper>,
     /// When to look at a part again; each part has at most one entry.
     timers: BTreeSet<(Instant, usize)>,
     window: WindowConfig,
@@ -65,8 +77,9 @@ struct Sender {
     compressor: Option<std::sync::mpsc::Sender<(Arc<PartitionQueue>, Sealing)>>,
 }
 
-/// Runs until the producer is dropped or closed. What is left then is given up.
-pub(crate) async fn run(shared: Arc<Shared>) {
+/// Runs until the producer is dropped or closed. What is left then is given up, or stays in the spool. Of what was
+/// found in the spool flushes wait until its token is dropped.
+pub(crate) async fn run(shared: Arc<Shared>, found: Option<(Recovered, Token)>) {
     let (report, events) = mpsc::unbounded_channel();
     let config = &shared.config;
     let window = WindowConfig {
@@ -75,7 +88,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         max_in_flight: if config.is_idempotent() { config.max_in_flight } else { 1 },
         retries: config.retries,
         producer_id_expiration: config.producer_id_expiration.unwrap_or(DEFAULT_EXPIRATION),
+        durable: config.spool.is_some(),
     };
+    let spool = shared.spool.clone().zip(config.spool.clone()).zip(found);
+    let keeper =
+        spool.map(|((spool, config), (recovered, waits))| Keeper::new(spool, config, recovered, waits, Instant::now()));
     let sender = Sender {
         view: shared.cluster.watch(),
         backoff: shared.cluster.retry_backoff(),
@@ -86,7 +103,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         leaders: HashMap::new(),
         timers: BTreeSet::new(),
         window,
-        identity: None,
+        identity: keeper.as_ref().and_then(Keeper::identity),
+        keeper,
         identity_asked: false,
         identity_trouble: None,
         nameless: Vec::new(),
@@ -100,12 +118,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 impl Sender {
     /// Returns how many batches it gave up at its end.
     async fn drive(mut self) -> usize {
+        self.restore();
+        self.on_view();
         while !self.shared.is_stopping() {
             let now = Instant::now();
             self.absorb_signals(now);
             self.on_timers(now);
+            self.keep(now);
+            self.feed_hungry();
             self.fill_all(now);
-            let timer = self.timers.first().map(|(at, _)| *at);
+            self.flush_to_spool();
+            let timers = [self.timers.first().map(|(at, _)| *at), self.keeper.as_ref().map(Keeper::next_timer)];
+            let timer = timers.into_iter().flatten().min();
             let shared = self.shared.clone();
             tokio::select! {
                 () = shared.signalled() => {}
@@ -119,7 +143,7 @@ impl Sender {
                 () = tokio::time::sleep_until(timer.unwrap_or(now).into()), if timer.is_some() => {}
             }
         }
-        self.give_up()
+        if self.keeper.is_some() { self.leave_to_spool().await } else { self.give_up() }
     }
 
     /// Takes over what the application's threads have sealed or opened.
@@ -142,12 +166,17 @@ impl Sender {
         }
         let view = self.view.borrow().clone();
         for queue in self.shared.queues_from(self.parts.len()) {
-            self.parts.push(Part::new(queue, self.window.clone(), &view));
+            let (window, noted) = match &mut self.keeper {
+                Some(keeper) => keeper.window(&queue, self.window.clone(), Instant::now()),
+                None => (Window::new(self.window.clone()), None),
+            };
+            self.parts.push(Part::new(queue, window, noted, &view, Instant::now()));
         }
     }
 
     fn on_view(&mut self) {
         let view = self.view.borrow_and_update().clone();
+        self.check_cluster();
         for name in self.shared.topic_names() {
             if let Some(topic) = view.topic(&name) {
                 self.shared.add_partitions(&name, topic.partitions.len());
@@ -155,6 +184,7 @@ impl Sender {
         }
         let changed: BTreeSet<usize> =
             self.parts.iter_mut().enumerate().filter_map(|(id, part)| part.on_view(&view).then_some(id)).collect();
+        self.scatter_known(Instant::now());
         if changed.is_empty() {
             return;
         }
@@ -197,6 +227,15 @@ impl Sender {
     /// Moves the next batch of a queue into the window, sealing the open one when it is due. One at a time: the rest
     /// stays where records can still join the last batch.
     fn pull(&mut self, id: usize, now: Instant) {
+        if self.shared.uses_cuts() {
+            return self.want_cut(id, now);
+        }
+        if self.is_behind_undivided(id) {
+            return;
+        }
+        if self.keeper.as_ref().is_some_and(Keeper::is_write_ahead) {
+            return self.pull_to_spool(id, now);
+        }
         let Some(part) = self.parts.get_mut(id) else { return };
         let (sealing, due) = part.pull(now, self.shared.config.linger);
         let deadline = part.window.next_deadline();
@@ -205,6 +244,36 @@ impl Sender {
         }
         for at in [due, deadline].into_iter().flatten() {
             self.arm(id, at);
+        }
+    }
+
+    /// Moves everything sealed into the spool and the window: what is on disk need not wait in the queue.
+    fn pull_to_spool(&mut self, id: usize, now: Instant) {
+        let Some(queue) = self.parts.get(id).map(|part| part.queue.clone()) else { return };
+        loop {
+            match queue.take(now, self.shared.config.linger) {
+                Take::Batch(batch) => self.accept(id, batch),
+                Take::Finish(sealing) => return self.finish(id, sealing, now),
+                Take::Due(at) => {
+                    self.arm(id, at);
+                    break;
+                }
+                // A record with a position has come meanwhile.
+                Take::Cut => return self.want_cut(id, now),
+                Take::Nothing => break,
+            }
+        }
+        self.stamp_ahead(id);
+    }
+
+    /// Takes all that is sealed or open, without waiting for linger.
+    fn take_all(&mut self, id: usize) {
+        let Some(queue) = self.parts.get(id).map(|part| part.queue.clone()) else { return };
+        if let (Some(sealing), _) = queue.seal() {
+            queue.finish(sealing);
+        }
+        while let Some(batch) = queue.take_sealed() {
+            self.accept(id, batch);
         }
     }
 
@@ -225,8 +294,9 @@ impl Sender {
 
     /// Puts part `id` on its leader's list; without a leader, metadata has to come first.
     fn make_runnable(&mut self, id: usize) {
+        let behind_undivided = self.is_behind_undivided(id);
         let Some(part) = self.parts.get_mut(id) else { return };
-        if part.runnable || part.window.is_empty() {
+        if part.runnable || part.window.is_empty() || part.held.is_some() || behind_undivided {
             return;
         }
         match part.leader {
@@ -234,6 +304,8 @@ impl Sender {
                 part.runnable = true;
                 self.leaders.entry(leadership.broker).or_default().runnable.push_back(id);
             }
+            // It has no leader before its records are divided; news of the topic brings that about.
+            None if part.queue.partition.partition < 0 => {}
             None => {
                 self.shared.cluster.request_refresh("a partition to write to has no leader");
                 // The answer may be that there still is none, which is no news and wakes nobody.
@@ -260,8 +332,14 @@ impl Sender {
                         self.ask_for_identity();
                     }
                 },
+                Next::Save(entry) => {
+                    self.save(id, entry);
+                    continue;
+                }
                 Next::Wait(at) => self.arm(id, at),
                 Next::Probe => self.probe(id, leadership),
+                Next::Scan(entry) => self.scan(id, entry, leadership),
+                // Only a window with a spool asks for it.
                 Next::Idle | Next::Send(_) => {}
             }
             return next;

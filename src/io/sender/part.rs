@@ -2,7 +2,8 @@
 
 use crate::core::metadata::ClusterView;
 use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Sealing, Take};
-use crate::core::produce::window::{Leadership, Window, WindowConfig};
+use crate::core::produce::window::{Leadership, Window};
+use crate::core::spool::Noted;
 use crate::types::TopicId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,23 +17,50 @@ pub(super) struct Part {
     pub(super) runnable: bool,
     /// A probe is under way.
     pub(super) probing: bool,
+    /// A scan is under way.
+    pub(super) scanning: bool,
     /// The producer id it was given last.
     pub(super) used_id: Option<i64>,
     /// Its entry among the sender's timers.
     pub(super) timer: Option<Instant>,
+    /// How many partitions the topic has; 0 while that is not known.
+    pub(super) partitions: usize,
+    /// Where the log stood when it acknowledged something last.
+    pub(super) noted: Option<Noted>,
+    /// Batches being read back.
+    pub(super) loading: usize,
+    /// Since when nothing was delivered, or there was nothing to deliver.
+    pub(super) progress: Instant,
+    /// Nothing was delivered for so long that nobody waits for it any more.
+    pub(super) parked: bool,
+    /// Why it goes no further until a person decides.
+    pub(super) held: Option<Arc<str>>,
 }
 
 impl Part {
-    pub(super) fn new(queue: Arc<PartitionQueue>, window: WindowConfig, view: &ClusterView) -> Part {
+    pub(super) fn new(
+        queue: Arc<PartitionQueue>,
+        window: Window<ReadyBatch>,
+        noted: Option<Noted>,
+        view: &ClusterView,
+        now: Instant,
+    ) -> Part {
         let mut part = Part {
             queue,
-            window: Window::new(window),
+            used_id: window.identity().map(|identity| identity.id),
+            window,
             leader: None,
             topic_id: TopicId::NONE,
             runnable: false,
             probing: false,
-            used_id: None,
+            scanning: false,
             timer: None,
+            partitions: 0,
+            noted,
+            loading: 0,
+            progress: now,
+            parked: false,
+            held: None,
         };
         part.on_view(view);
         part
@@ -43,9 +71,24 @@ impl Part {
         let partition = &self.queue.partition;
         if let Some(topic) = view.topic(&partition.topic) {
             self.topic_id = topic.id;
+            self.partitions = topic.partitions.len();
         }
         let leader = view.leader(partition).map(|(broker, epoch)| Leadership { broker, epoch });
         std::mem::replace(&mut self.leader, leader) != leader
+    }
+
+    /// A batch for the window; in a parked or held partition nobody waits for it.
+    pub(super) fn push(&mut self, mut batch: ReadyBatch) {
+        if self.parked || self.held.is_some() {
+            batch.release_live();
+        }
+        self.window.push(batch);
+    }
+
+    /// Something was delivered, or got out of the way.
+    pub(super) fn on_progress(&mut self, now: Instant) {
+        self.progress = now;
+        self.parked = false;
     }
 
     /// Fills the window with one batch more, if it has none waiting. Returns a batch to be finished first, and when the
@@ -56,7 +99,8 @@ impl Part {
                 Take::Batch(batch) => self.window.push(batch),
                 Take::Finish(sealing) => return (Some(sealing), None),
                 Take::Due(at) => return (None, Some(at)),
-                Take::Nothing => break,
+                // Only with a spool, which takes batches by cuts then.
+                Take::Nothing | Take::Cut => break,
             }
         }
         (None, None)

@@ -1,17 +1,13 @@
 //! Asking a leader what it has of this producer (DescribeProducers, KIP-664).
 
+use super::scan::{EARLIEST, LATEST, list_offset};
 use super::{Event, Sender};
 use crate::core::produce::window::{Leadership, ProbeAnswer};
 use crate::io::cluster::{Cluster, Lane};
-use crate::io::connection::Connection;
-use crate::types::{IsolationLevel, TopicPartition};
+use crate::types::TopicPartition;
 use crate::wire::requests::describe_producers::DescribeProducersRequest;
-use crate::wire::requests::list_offsets::{ListOffsetsPartition, ListOffsetsRequest};
 use crate::wire::{ApiKey, ErrorCode};
 use std::time::Instant;
-
-/// ListOffsets' timestamp for the end of the log.
-const LATEST: i64 = -1;
 
 impl Sender {
     /// Starts a probe of part `id`, unless one is under way.
@@ -78,38 +74,21 @@ async fn ask(
             // A producer may be listed once for each epoch it still has; the highest counts.
             let ours =
                 state.producers.iter().filter(|active| active.identity.id == producer && active.last_sequence >= 0);
-            ours.max_by_key(|active| active.identity.epoch).map_or(ProbeAnswer::Empty, |active| ProbeAnswer::Known {
-                epoch: active.identity.epoch,
-                last_sequence: active.last_sequence,
-            })
+            ours.max_by_key(|active| active.identity.epoch)
+                .map(|active| ProbeAnswer::Known { epoch: active.identity.epoch, last_sequence: active.last_sequence })
         }
         ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
             return Ok(ProbeAnswer::Unavailable);
         }
         code => return Err(format!("broker {} answered {code}", leader.broker)),
     };
-    prove_leadership(&connection, cluster, partition, leader).await?;
-    Ok(probed)
-}
-
-/// Succeeds when the broker leads the partition under the epoch we know: it refuses any other epoch (KIP-320).
-async fn prove_leadership(
-    connection: &Connection,
-    cluster: &Cluster,
-    partition: &TopicPartition,
-    leader: Leadership,
-) -> Result<(), String> {
-    let asked = ListOffsetsPartition { partition: partition.partition, leader_epoch: leader.epoch, timestamp: LATEST };
-    let request = ListOffsetsRequest {
-        isolation: IsolationLevel::ReadUncommitted,
-        topics: vec![(partition.topic.clone(), vec![asked])],
-    };
-    let answer =
-        connection.submit(&request, cluster.config().request_timeout).await.map_err(|error| error.to_string())?;
-    let answers = answer.topics.iter().flat_map(|(_, answers)| answers);
-    match answers.map(|answer| answer.error).next() {
-        Some(ErrorCode::NONE) => Ok(()),
-        Some(code) => Err(format!("broker {} answered {code}: it does not lead {partition} any more", leader.broker)),
-        None => Err(format!("broker {} left {partition} out", leader.broker)),
+    // The offset does not matter when it knows the producer: it refuses to answer unless it leads under our epoch.
+    let end = if probed.is_some() { LATEST } else { EARLIEST };
+    match list_offset(&connection, timeout, partition, leader, end).await? {
+        Ok(offset) => {
+            let log_start = Some(offset).filter(|offset| *offset >= 0);
+            Ok(probed.unwrap_or(ProbeAnswer::Empty { log_start }))
+        }
+        Err(code) => Err(format!("broker {} answered {code}: it does not lead {partition} any more", leader.broker)),
     }
 }

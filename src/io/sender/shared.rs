@@ -1,22 +1,35 @@
 //! What the application's threads and the sender share: queues, memory, signals.
 
+mod closing;
+mod cut;
+mod unpartitioned;
+
+pub(crate) use cut::Cut;
+
 use super::budget::Budget;
-use crate::config::ProducerConfig;
-use crate::core::produce::accumulator::{Append, Appended, BatchConfig, PartitionQueue, Room, Sealing, record_size};
+use crate::config::{Durability, ProducerConfig};
+use crate::core::produce::accumulator::{
+    Append, Appended, BatchConfig, PartitionQueue, Permit, Room, Sealing, record_size,
+};
 use crate::core::produce::partitioner::Partitioner;
-use crate::error::{CloseError, MetadataError, SendCause};
+use crate::error::{MetadataError, SendCause};
 use crate::io::cluster::Cluster;
+use crate::io::spool::Spool;
 use crate::record::Record;
 use crate::sync::lock;
 use crate::types::TopicPartition;
 use crate::wire::batch::HEADER_LEN;
-use std::collections::HashMap;
+use cut::Sources;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
+/// Why a record is refused that has a position.
+const POSITION: &str =
+    "a record's position needs a spool that is written ahead: build the producer with spool(directory)";
 /// No partition is being filled.
 const NO_PARTITION: usize = usize::MAX;
 
@@ -24,6 +37,15 @@ pub(crate) struct Shared {
     pub(crate) config: ProducerConfig,
     pub(crate) cluster: Cluster,
     pub(crate) budget: Arc<Budget>,
+    /// Where batches are kept, if anywhere.
+    pub(crate) spool: Option<Spool>,
+    /// Up to where each source's records were in the spool, or delivered, when it was opened.
+    pub(crate) recovered_positions: BTreeMap<Arc<str>, u64>,
+    /// Batches are written to the spool before they are sent.
+    write_ahead: bool,
+    sources: Sources,
+    /// When the producer was made.
+    since: Instant,
     batch: Arc<BatchConfig>,
     partitioner: Box<dyn Partitioner>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueues>>>,
@@ -31,6 +53,12 @@ pub(crate) struct Shared {
     queues: Mutex<Vec<Arc<PartitionQueue>>>,
     signals: Mutex<Vec<Arc<PartitionQueue>>>,
     notify: Notify,
+    /// Somebody asked for memory in vain.
+    urged: AtomicBool,
+    /// Why, if not because it was closed.
+    refusal: OnceLock<SendCause>,
+    /// How many wait for memory.
+    memory_waiters: AtomicUsize,
     /// No more records are taken.
     closed: AtomicBool,
     /// The sender ends.
@@ -42,9 +70,42 @@ pub(crate) struct Shared {
 /// The queues of one topic.
 struct TopicQueues {
     name: Arc<str>,
-    partitions: RwLock<Vec<Arc<PartitionQueue>>>,
+    queues: RwLock<Queues>,
     /// The partition that records without a key go to until its batch is full (KIP-480).
     sticky: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Queues {
+    /// By partition. Empty while they are not known.
+    partitions: Vec<Arc<PartitionQueue>>,
+    /// For records accepted while the partitions were not known; goes when it is drained.
+    unpartitioned: Option<Arc<PartitionQueue>>,
+}
+
+impl TopicQueues {
+    fn new(name: &Arc<str>) -> TopicQueues {
+        TopicQueues { name: name.clone(), queues: RwLock::default(), sticky: AtomicUsize::new(NO_PARTITION) }
+    }
+}
+
+/// An open spool, and what it remembered for the application.
+pub(crate) struct SpoolSide {
+    /// The spool.
+    pub(crate) spool: Spool,
+    /// Up to where each source's records are in it, or delivered.
+    pub(crate) positions: BTreeMap<Arc<str>, u64>,
+}
+
+/// A record on its way into a batch.
+struct Appending<'a, 'r> {
+    record: &'a Record<'r>,
+    /// The most bytes it takes.
+    size: usize,
+    /// Room brought along, or found on the way.
+    room: &'a mut Option<Room>,
+    /// What was sealed on the way, to be finished when no lock is held any more.
+    sealed: Vec<(Arc<PartitionQueue>, Sealing)>,
 }
 
 /// Why a record is not in a batch yet.
@@ -53,23 +114,43 @@ pub(crate) enum Wait {
     Topic,
     /// There is no room for a batch of so many bytes.
     Memory { bytes: usize },
+    /// There is no space in the spool for a batch of so many bytes.
+    Space { bytes: usize },
     /// It will never be.
     Refused(SendCause),
 }
 
 impl Shared {
-    pub(crate) fn new(config: ProducerConfig, partitioner: Box<dyn Partitioner>, cluster: Cluster) -> Shared {
+    /// `spooled`: the spool of the configuration, opened.
+    pub(crate) fn new(
+        config: ProducerConfig,
+        partitioner: Box<dyn Partitioner>,
+        cluster: Cluster,
+        spooled: Option<SpoolSide>,
+    ) -> Shared {
+        let durability = config.spool.as_ref().map(|spool| spool.durability);
+        let (spool, recovered_positions) = match spooled {
+            Some(SpoolSide { spool, positions }) => (Some(spool), positions),
+            None => (None, BTreeMap::new()),
+        };
         let batch = Arc::new(BatchConfig {
             // A batch larger than a request could never be sent.
             batch_size: config.batch_size.min(config.max_request_size),
             compression: config.compression,
             level: config.compression_level,
-            delivery_timeout: config.delivery_timeout,
+            // What is in a spool is not given up.
+            delivery_timeout: durability.is_none().then_some(config.delivery_timeout),
         });
-        let budget = Budget::new(config.buffer_memory, batch.room_for(0), cluster.counters().clone());
+        let counters = cluster.counters().clone();
+        let budget = Budget::new(config.buffer_memory, batch.room_for(0), counters, durability.is_some());
         Shared {
             config,
             budget: Arc::new(budget),
+            spool,
+            write_ahead: durability.is_some_and(|durability| durability != Durability::Memory),
+            sources: Sources::new(&recovered_positions),
+            recovered_positions,
+            since: cluster.thread().now(),
             batch,
             partitioner,
             cluster,
@@ -77,6 +158,9 @@ impl Shared {
             queues: Mutex::default(),
             signals: Mutex::default(),
             notify: Notify::new(),
+            urged: AtomicBool::new(false),
+            refusal: OnceLock::new(),
+            memory_waiters: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             ended: watch::Sender::new(None),
@@ -90,13 +174,39 @@ impl Shared {
         if HEADER_LEN + size > limit {
             return Err(Wait::Refused(SendCause::TooLarge { size: HEADER_LEN + size, limit }));
         }
+        let mut appending = Appending { record, size, room, sealed: Vec::new() };
+        let appended = self.append_locked(&mut appending);
+        for (queue, sealing) in appending.sealed {
+            queue.finish(sealing);
+            self.signal(&queue);
+        }
+        appended
+    }
+
+    fn append_locked(&self, appending: &mut Appending<'_, '_>) -> Result<Appended, Wait> {
+        let record = appending.record;
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, which `refuse_more` waits for.
         if self.closed.load(Ordering::Acquire) {
-            return Err(Wait::Refused(SendCause::Closed));
+            return Err(Wait::Refused(self.refusal.get().cloned().unwrap_or(SendCause::Closed)));
         }
         let topic = topics.get(record.topic).ok_or(Wait::Topic)?;
-        let partitions = topic.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        match record.position {
+            None => self.append_to(topic, appending),
+            Some(_) if !self.write_ahead => Err(Wait::Refused(SendCause::NeedsSpool(POSITION))),
+            // Under the lock, too: a cut has both the record and its position, or neither.
+            Some((source, position)) => self.sources.advance(source, position, || self.append_to(topic, appending)),
+        }
+    }
+
+    fn append_to(&self, topic: &TopicQueues, appending: &mut Appending<'_, '_>) -> Result<Appended, Wait> {
+        let record = appending.record;
+        let queues = topic.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = &queues.partitions;
+        if partitions.is_empty() {
+            let queue = queues.unpartitioned.as_ref().ok_or(Wait::Topic)?;
+            return self.append_unpartitioned(queue, appending);
+        }
         let chosen = record
             .partition
             .or_else(|| self.partitioner.partition(record.topic, record.key, record.value, partitions.len() as i32));
@@ -108,7 +218,6 @@ impl Shared {
         if sticky && at >= partitions.len() {
             at = self.next_sticky(topic, partitions.len());
         }
-        let timestamp = record.timestamp.unwrap_or_else(|| self.cluster.thread().coarse_millis());
         loop {
             let Some(queue) = partitions.get(at) else {
                 return Err(Wait::Refused(SendCause::NoSuchPartition {
@@ -117,45 +226,74 @@ impl Shared {
                     partitions: partitions.len(),
                 }));
             };
-            let mut sealing: Option<Sealing> = None;
-            let appended = queue.append(record, size, timestamp, room, &mut sealing, || self.cluster.thread().now());
-            if let Some(sealing) = sealing {
-                queue.finish(sealing);
-                self.signal(queue);
+            if let Some(appended) = self.append_once(queue, appending)? {
+                return Ok(appended);
             }
-            match appended {
-                Append::Done(appended) => {
-                    if appended.opened {
-                        self.signal(queue);
-                    }
-                    return Ok(appended);
-                }
-                Append::TooLarge => {
-                    return Err(Wait::Refused(SendCause::TooLarge { size: HEADER_LEN + size, limit }));
-                }
-                Append::NeedsRoom => {
-                    let bytes = self.batch.room_for(size);
-                    *room = Some(self.budget.try_reserve(bytes).ok_or(Wait::Memory { bytes })?);
-                    if sticky {
-                        at = self.next_sticky(topic, partitions.len());
-                    }
-                }
+            if sticky {
+                at = self.next_sticky(topic, partitions.len());
             }
         }
     }
 
+    /// None when a new batch was needed and there is room for it now: it is to be tried again, perhaps elsewhere.
+    #[inline]
+    fn append_once(
+        &self,
+        queue: &Arc<PartitionQueue>,
+        appending: &mut Appending<'_, '_>,
+    ) -> Result<Option<Appended>, Wait> {
+        let Appending { record, size, room, sealed } = appending;
+        let thread = self.cluster.thread();
+        let timestamp = record.timestamp.unwrap_or_else(|| thread.coarse_millis());
+        let mut sealing: Option<Sealing> = None;
+        let now = || (thread.now(), thread.coarse_millis());
+        let appended = queue.append(record, *size, timestamp, room, &mut sealing, now);
+        sealed.extend(sealing.map(|sealing| (queue.clone(), sealing)));
+        match appended {
+            Append::Done(appended) => {
+                if appended.opened {
+                    self.signal(queue);
+                }
+                Ok(Some(appended))
+            }
+            Append::TooLarge => {
+                let limit = self.config.max_request_size;
+                Err(Wait::Refused(SendCause::TooLarge { size: HEADER_LEN + *size, limit }))
+            }
+            Append::NeedsRoom => {
+                **room = Some(self.try_reserve(self.batch.room_for(*size))?);
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_reserve(&self, bytes: usize) -> Result<Room, Wait> {
+        // Space first, here and below: whoever waits for it holds no memory, with which batches could be read back,
+        // delivered, and so make space.
+        let space = match &self.spool {
+            Some(spool) if self.write_ahead => Some(spool.try_reserve(bytes).ok_or(Wait::Space { bytes })?),
+            _ => None,
+        };
+        let room = self.budget.try_reserve(bytes).ok_or(Wait::Memory { bytes })?;
+        Ok(Room { space, ..room })
+    }
+
     /// Another partition for records without a key: one with a leader, by chance.
     fn next_sticky(&self, topic: &TopicQueues, count: usize) -> usize {
+        let next = self.any_partition(&topic.name, count);
+        topic.sticky.store(next, Ordering::Relaxed);
+        next
+    }
+
+    fn any_partition(&self, topic: &str, count: usize) -> usize {
         let view = self.cluster.view();
         let led = |at: &usize| {
-            let partition = view.topic(&topic.name).and_then(|topic| topic.partitions.get(*at));
+            let partition = view.topic(topic).and_then(|topic| topic.partitions.get(*at));
             partition.is_some_and(|partition| partition.leader.is_some())
         };
         let random = self.cluster.thread().random().next() as usize;
         let start = random % count.max(1);
-        let next = (0..count).map(|i| (start + i) % count).find(led).unwrap_or(start);
-        topic.sticky.store(next, Ordering::Relaxed);
-        next
+        (0..count).map(|i| (start + i) % count).find(led).unwrap_or(start)
     }
 
     /// Learns the topic's partitions and makes queues for them.
@@ -168,29 +306,53 @@ impl Shared {
 
     /// Has the topic's metadata asked for in the background.
     pub(crate) fn ask_for_topic(self: &Arc<Self>, topic: &str) {
-        let (shared, topic, timeout) = (self.clone(), topic.to_owned(), self.config.max_block);
+        // The producer, and its spool, may be gone before the answer comes.
+        let (shared, cluster) = (Arc::downgrade(self), self.cluster.clone());
+        let (topic, timeout): (Arc<str>, _) = (Arc::from(topic), self.config.max_block);
         self.cluster.thread().spawn(async move {
-            if let Err(error) = shared.learn_topic(&topic, timeout).await {
-                tracing::debug!(%error, "topic asked for by try_send");
+            match cluster.topic(&topic, timeout).await {
+                Ok(view) => {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.add_partitions(&topic, view.partitions.len());
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "topic asked for by try_send"),
             }
         });
     }
 
-    /// Makes the queues of a topic's partitions that are new.
+    /// Makes the queues of a topic's partitions that are new. With the first ones the topic's unpartitioned queue takes no
+    /// more records: its open batch is sealed, and the sender told.
     pub(crate) fn add_partitions(&self, name: &Arc<str>, count: usize) {
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.entry(name.clone()).or_insert_with(|| {
-            let sticky = AtomicUsize::new(NO_PARTITION);
-            Arc::new(TopicQueues { name: name.clone(), partitions: RwLock::default(), sticky })
-        });
-        let mut partitions = topic.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        let mut queues = lock(&self.queues);
-        while partitions.len() < count {
-            let partition = TopicPartition::new(name.clone(), partitions.len() as i32);
-            let queue = Arc::new(PartitionQueue::new(queues.len(), partition, self.batch.clone()));
-            queues.push(queue.clone());
-            partitions.push(queue);
+        if count == 0 {
+            return;
         }
+        let (unpartitioned, sealing) = {
+            let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+            let topic = topics.entry(name.clone()).or_insert_with(|| Arc::new(TopicQueues::new(name)));
+            let mut of_topic = topic.queues.write().unwrap_or_else(PoisonError::into_inner);
+            let unpartitioned = of_topic.unpartitioned.clone().filter(|_| of_topic.partitions.is_empty());
+            while of_topic.partitions.len() < count {
+                let partition = of_topic.partitions.len() as i32;
+                of_topic.partitions.push(self.new_queue(name, partition));
+            }
+            let sealing = unpartitioned.as_ref().and_then(|queue| queue.seal().0);
+            (unpartitioned, sealing)
+        };
+        if let Some(queue) = unpartitioned {
+            if let Some(sealing) = sealing {
+                queue.finish(sealing);
+            }
+            self.signal(&queue);
+        }
+    }
+
+    fn new_queue(&self, topic: &Arc<str>, partition: i32) -> Arc<PartitionQueue> {
+        let mut queues = lock(&self.queues);
+        let partition = TopicPartition::new(topic.clone(), partition);
+        let queue = Arc::new(PartitionQueue::new(queues.len(), partition, self.batch.clone()));
+        queues.push(queue.clone());
+        queue
     }
 
     /// The queues from id `from` on.
@@ -205,15 +367,56 @@ impl Shared {
 
     /// Room for a batch, waited for up to `timeout`.
     pub(crate) async fn reserve(&self, bytes: usize, timeout: Duration) -> Result<Room, SendCause> {
-        let reserve = self.budget.clone().reserve(bytes);
-        let waited = self.cluster.thread().run(async move { tokio::time::timeout(timeout, reserve).await }).await;
-        match waited {
-            Some(Ok(Some(room))) => Ok(room),
+        let thread = self.cluster.thread();
+        let deadline = thread.deadline(timeout);
+        let space = match self.spool.clone().filter(|_| self.write_ahead) {
+            Some(spool) => Some(self.reserve_space(spool, bytes, timeout).await?),
+            None => None,
+        };
+        if let Some(room) = self.budget.try_reserve(bytes) {
+            return Ok(Room { space, ..room });
+        }
+        let _waiter = Waiter::new(&self.memory_waiters);
+        self.urge();
+        let (reserve, left) = (self.budget.clone().reserve(bytes), deadline.saturating_duration_since(thread.now()));
+        match thread.run(async move { tokio::time::timeout(left, reserve).await }).await {
+            Some(Ok(Some(room))) => Ok(Room { space, ..room }),
             Some(Err(_)) => {
                 Err(SendCause::BufferFull { limit: self.config.buffer_memory, waited: self.config.max_block })
             }
             Some(Ok(None)) | None => Err(SendCause::Closed),
         }
+    }
+
+    async fn reserve_space(&self, spool: Spool, bytes: usize, timeout: Duration) -> Result<Box<dyn Permit>, SendCause> {
+        if let Some(space) = spool.try_reserve(bytes) {
+            return Ok(space);
+        }
+        let reserve = async move { tokio::time::timeout(timeout, spool.reserve(bytes)).await };
+        match self.cluster.thread().run(reserve).await {
+            Some(Ok(Some(space))) => Ok(space),
+            Some(Err(_)) => Err(self.spool_full(self.config.max_block)),
+            Some(Ok(None)) | None => Err(SendCause::Closed),
+        }
+    }
+
+    /// The spool has no space, for so long.
+    pub(crate) fn spool_full(&self, waited: Duration) -> SendCause {
+        let state = self.spool.as_ref().map(Spool::state).unwrap_or_default();
+        SendCause::SpoolFull { used: state.used, limit: state.limit, waited }
+    }
+
+    /// Has the sender make room in memory, where a spool lets it.
+    pub(crate) fn urge(&self) {
+        if self.config.spool.is_some() && !self.urged.swap(true, Ordering::AcqRel) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Whether somebody waits for memory, or asked for it in vain since the last call.
+    pub(crate) fn take_urged(&self) -> bool {
+        let urged = self.urged.swap(false, Ordering::AcqRel);
+        urged || self.config.spool.is_some() && self.memory_waiters.load(Ordering::Acquire) > 0
     }
 
     /// Tells the sender to look at `queue`.
@@ -234,28 +437,11 @@ impl Shared {
         into.append(&mut lock(&self.signals));
     }
 
-    pub(crate) async fn flush(&self) {
-        let settled = self.budget.settled();
-        for queue in self.queues_from(0) {
-            if queue.make_due() {
-                self.signal(&queue);
-            }
-        }
-        // An error means that the sender is gone, and with it everything is settled.
-        let _ = settled.await;
-    }
-
-    pub(crate) async fn close(self: &Arc<Self>, timeout: Duration) -> Result<(), CloseError> {
+    /// No more records are taken, for this cause. False when that was said before.
+    pub(crate) fn refuse(&self, cause: SendCause) -> bool {
+        let first = self.refusal.set(cause).is_ok();
         self.refuse_more();
-        let shared = self.clone();
-        let flush = async move { tokio::time::timeout(timeout, shared.flush()).await.is_ok() };
-        self.cluster.thread().run(flush).await;
-        self.stop();
-        let mut ended = self.ended.subscribe();
-        let left = ended.wait_for(Option::is_some).await.ok().and_then(|left| *left);
-        // An error means that the I/O thread is gone, and whatever is left with it.
-        let batches = left.unwrap_or_else(|| self.budget.live());
-        if batches == 0 { Ok(()) } else { Err(CloseError { batches, waited: timeout }) }
+        first
     }
 
     /// Ends the sender. What it has not delivered is given up.
@@ -264,12 +450,6 @@ impl Shared {
         self.stop.store(true, Ordering::Release);
         self.budget.close();
         self.notify.notify_one();
-    }
-
-    /// From here on no record enters a batch: whoever is about to append has done so.
-    fn refuse_more(&self) {
-        self.closed.store(true, Ordering::Release);
-        drop(self.topics.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Whether the sender shall end.
@@ -283,8 +463,27 @@ impl Shared {
     }
 }
 
+/// Counts one who waits, for as long as it does.
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl Waiter<'_> {
+    fn new(count: &AtomicUsize) -> Waiter<'_> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Waiter(count)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer").field("config", &self.config).field("budget", &self.budget).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

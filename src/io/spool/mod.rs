@@ -2,7 +2,7 @@
 
 mod disk;
 pub(crate) mod engine;
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod engine_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod faulty;

@@ -18,8 +18,9 @@ const UNSYNCED: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it is tried at the end before what was never durable is given up.
 const LAST_TRIES: u32 = 10;
-/// What goes into one group at most, in bytes, when a single one is not larger.
-const GROUP: u64 = 8 << 20;
+/// What goes into one group at most, in bytes, when a single one is not larger. Small beside a segment, whose end it may
+/// not fit into.
+const GROUP: u64 = 4 << 20;
 
 /// What the thread is asked for.
 pub(super) enum Ask {

@@ -42,7 +42,7 @@ impl<B: Stampable> Window<B> {
                 self.entries[at].setback = Some(setback);
                 self.give_up(at, Reason::Fenced, out);
                 // Whoever has the higher epoch owns the id now.
-                self.identity = self.identity.map(|identity| ProducerIdentity { epoch: i16::MAX, ..identity });
+                self.retired = true;
             }
             ProduceVerdict::Split | ProduceVerdict::Dead => {
                 self.entries[at].setback = Some(setback);
@@ -54,6 +54,7 @@ impl<B: Stampable> Window<B> {
                 }
             }
         }
+        self.settle_unconfirmed(out);
     }
 
     /// No answer came. `sent`: bytes of it may have reached the broker.
@@ -67,19 +68,34 @@ impl<B: Stampable> Window<B> {
     ) {
         let Some(at) = self.position_in_flight(id) else { return };
         self.entries[at].state = State::Waiting;
+        self.resolved_under = None;
         self.on_setback(at, sent, setback, retry_at, out);
+        self.settle_unconfirmed(out);
     }
 
     /// The answer to [`Next::Probe`], from the leader `leader`.
     pub(crate) fn on_probe(&mut self, leader: Leadership, answer: ProbeAnswer, out: &mut Vec<Settled<B>>) {
         let (Some(identity), Some((cause, id))) = (self.identity, self.probe_needed.take()) else { return };
+        self.blind = answer == ProbeAnswer::Unavailable;
+        self.on_probed(identity, (cause, id), leader, answer, out);
+        self.settle_unconfirmed(out);
+    }
+
+    fn on_probed(
+        &mut self,
+        identity: ProducerIdentity,
+        (cause, id): (ProbeCause, EntryId),
+        leader: Leadership,
+        answer: ProbeAnswer,
+        out: &mut Vec<Settled<B>>,
+    ) {
         let Some(at) = self.entries.iter().position(|e| e.id == id && e.state == State::Waiting) else { return };
         let entry = &mut self.entries[at];
         entry.cleared = true;
         let (first, last, doubt) = (entry.first, entry.last, entry.doubt);
         if let ProbeCause::Refusal(verdict) = cause {
             let absent = match answer {
-                ProbeAnswer::Empty => true,
+                ProbeAnswer::Empty { .. } => true,
                 ProbeAnswer::Unavailable => false,
                 ProbeAnswer::Known { epoch, .. } if epoch != identity.epoch => epoch < identity.epoch,
                 ProbeAnswer::Known { last_sequence, .. } => distance(last_sequence, first) < 0,
@@ -88,22 +104,26 @@ impl<B: Stampable> Window<B> {
             return self.on_refused(at, verdict, out);
         }
         match answer {
-            ProbeAnswer::Unavailable => self.on_refused_sequence(at, out),
+            // Error 45 to a batch in doubt says: stored and not remembered, or behind a gap. If a later one of ours is
+            // then taken, or recognised, it cannot have been the gap.
+            ProbeAnswer::Unavailable if doubt && cause == ProbeCause::OutOfOrder => {
+                self.entries[at].state = State::Stored(leader);
+            }
+            ProbeAnswer::Unavailable if cause != ProbeCause::Restart => self.on_refused_sequence(at, out),
+            answer if self.restoring => self.resolve_restored(identity, leader, answer, out),
             // The leader may have appended it and forgotten the producer since.
-            ProbeAnswer::Empty if doubt && cause == ProbeCause::Age => self.give_up(at, Reason::CannotTell, out),
+            ProbeAnswer::Empty { .. } if doubt && cause == ProbeCause::Age => self.need_scan(id, leader, true),
             // An unknown producer may send any sequence: the same bytes go again. Its age is looked at separately.
-            ProbeAnswer::Empty => self.entries[at].cleared = cause == ProbeCause::Age,
+            ProbeAnswer::Empty { .. } => self.entries[at].cleared = cause == ProbeCause::Age,
+            ProbeAnswer::Unavailable => {}
             ProbeAnswer::Known { epoch, .. } if epoch > identity.epoch => {
                 self.give_up(at, Reason::Fenced, out);
-                self.identity = Some(ProducerIdentity { epoch: i16::MAX, ..identity });
+                self.retired = true;
             }
             ProbeAnswer::Known { epoch, last_sequence } if epoch == identity.epoch => {
                 let ahead = distance(last_sequence, last);
                 if ahead > 0 {
-                    let proven = self.confirmed.is_some_and(|confirmed| {
-                        distance(confirmed, last) >= 0 && distance(last_sequence, confirmed) >= 0
-                    });
-                    if proven {
+                    if self.is_proven(last, last_sequence) {
                         self.settle_delivered(at, None, out);
                     } else {
                         self.entries[at].state = State::Stored(leader);
@@ -118,6 +138,11 @@ impl<B: Stampable> Window<B> {
         }
     }
 
+    /// Whether a batch that ends with `last` was replicated, by what was acknowledged, and `found` does not tell otherwise.
+    pub(super) fn is_proven(&self, last: i32, found: i32) -> bool {
+        self.confirmed.is_some_and(|confirmed| distance(confirmed, last) >= 0 && distance(found, confirmed) >= 0)
+    }
+
     /// The probe itself failed for a passing reason: it is repeated after the backoff.
     pub(crate) fn on_probe_failed(&mut self, retry_at: Instant) {
         self.failures += 1;
@@ -128,13 +153,7 @@ impl<B: Stampable> Window<B> {
         self.warm = Some(leader);
         self.failures = 0;
         self.retry_at = None;
-        let last = self.entries[at].last;
-        if let Some(batch) = &self.entries[at].batch {
-            self.confirmed_newest = batch.newest_timestamp();
-        }
-        if self.confirmed.is_none_or(|confirmed| distance(last, confirmed) > 0) {
-            self.confirmed = Some(last);
-        }
+        self.note_confirmed(at);
         // This one is replicated, so what the same leader has before it is replicated too.
         while let Some(stored) = self.entries.iter().take(at).position(|e| e.state == State::Stored(leader)) {
             self.settle_delivered(stored, None, out);
@@ -143,7 +162,18 @@ impl<B: Stampable> Window<B> {
         self.settle_delivered(at, base_offset, out);
     }
 
-    fn settle_delivered(&mut self, at: usize, base_offset: Option<i64>, out: &mut Vec<Settled<B>>) {
+    /// Remembers entry `at` as acknowledged.
+    pub(super) fn note_confirmed(&mut self, at: usize) {
+        let last = self.entries[at].last;
+        if let Some(batch) = &self.entries[at].batch {
+            self.confirmed_newest = batch.newest_timestamp();
+        }
+        if self.confirmed.is_none_or(|confirmed| distance(last, confirmed) > 0) {
+            self.confirmed = Some(last);
+        }
+    }
+
+    pub(super) fn settle_delivered(&mut self, at: usize, base_offset: Option<i64>, out: &mut Vec<Settled<B>>) {
         if let Some(batch) = self.entries.remove(at).and_then(|entry| entry.batch) {
             out.push(Settled::Delivered { batch, base_offset });
         }
@@ -151,6 +181,9 @@ impl<B: Stampable> Window<B> {
 
     fn on_setback(&mut self, at: usize, doubt: bool, setback: Setback, retry_at: Instant, out: &mut Vec<Settled<B>>) {
         self.cool_down();
+        if doubt {
+            self.resolved_under = None;
+        }
         let oldest = self.is_oldest_open(at);
         let entry = &mut self.entries[at];
         entry.setback = Some(setback);
@@ -203,14 +236,19 @@ impl<B: Stampable> Window<B> {
 
     /// The leader has neither this batch nor the one before it.
     fn on_lost_or_gap(&mut self, at: usize, identity: ProducerIdentity, found: Option<i32>, out: &mut Vec<Settled<B>>) {
+        self.report_lost(identity, found, out);
+        self.entries[at].state = State::Absent;
+        self.closing = true;
+    }
+
+    /// Tells when the leader, whose last sequence is `found`, has less than was acknowledged.
+    pub(super) fn report_lost(&self, identity: ProducerIdentity, found: Option<i32>, out: &mut Vec<Settled<B>>) {
         let expected = self.confirmed.map(|confirmed| advance(confirmed, 1));
         if let Some(expected) = expected
             && found.is_none_or(|found| distance(advance(found, 1), expected) < 0)
         {
             out.push(Settled::AcknowledgedLost { identity, found, expected });
         }
-        self.entries[at].state = State::Absent;
-        self.closing = true;
     }
 
     /// Refused for good: in halves when there are several records, since only one of them may be to blame.
@@ -219,7 +257,6 @@ impl<B: Stampable> Window<B> {
         if verdict == ProduceVerdict::Dead || entry.doubt {
             return self.give_up(at, Reason::Refused, out);
         }
-        let id = entry.id;
         let Some(batch) = entry.batch.take() else {
             return self.give_up(at, Reason::Refused, out);
         };
@@ -232,6 +269,7 @@ impl<B: Stampable> Window<B> {
                 let (first, last, setback) = (entry.first, entry.last, entry.setback.clone());
                 self.entries.remove(at);
                 for (i, half) in halves.into_iter().enumerate() {
+                    let id = self.new_id();
                     let entry = Entry {
                         id,
                         batch: Some(half),
@@ -269,6 +307,7 @@ impl<B: Stampable> Window<B> {
             self.cool_down();
             self.closing = true;
             self.probe_needed = None;
+            self.scan_needed = None;
         }
     }
 }

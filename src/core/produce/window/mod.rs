@@ -19,11 +19,17 @@
 //! - A batch is *in doubt* once an attempt of it ended without a definite refusal. Only then can "out of order" mean that
 //!   it is stored already, and only then does giving it up mean "unknown" instead of "failed".
 
+mod access;
 mod answers;
+mod restore;
+mod scan;
 
 pub(crate) use answers::Answer;
+pub(crate) use restore::Restored;
+pub(crate) use scan::{FoundBatch, ScanAnswer};
 
 use super::sequence::advance;
+use crate::core::spool::Noted;
 use crate::core::verdict::produce::ProduceVerdict;
 use crate::types::{BrokerId, ProducerIdentity};
 use std::collections::VecDeque;
@@ -43,6 +49,10 @@ pub(crate) trait Stampable: Sized {
     fn deadline(&self) -> Instant;
     /// The same records in two batches, in order; itself when it has only one record.
     fn split(self) -> Result<[Self; 2], Self>;
+    /// Where the partition stood before the batch was stamped, if that was noted: it is nowhere before that.
+    fn noted(&self) -> Option<Noted> {
+        None
+    }
 }
 
 /// Who leads the partition: a window is warm for one of these only.
@@ -65,10 +75,15 @@ pub(crate) enum Next {
     Idle,
     /// Nothing before this time.
     Wait(Instant),
+    /// Write this batch and its stamp to disk, then call [`Window::on_saved`]; it is not sent before that.
+    Save(EntryId),
     /// Send this batch; it counts as in flight now.
     Send(EntryId),
     /// Ask the leader what it has of this producer (DescribeProducers), then call [`Window::on_probe`].
     Probe,
+    /// Look for this producer's batches in the log, from the offset noted for this one on, then call
+    /// [`Window::on_scan`].
+    Scan(EntryId),
     /// Get a producer id, then call [`Window::on_identity`].
     NewProducerId,
 }
@@ -84,7 +99,10 @@ pub(crate) enum ProbeAnswer {
         last_sequence: i32,
     },
     /// It does not know the producer.
-    Empty,
+    Empty {
+        /// Where its log begins, if it said so.
+        log_start: Option<i64>,
+    },
     /// It cannot be asked: no READ permission, or a broker before 2.8.
     Unavailable,
 }
@@ -105,6 +123,9 @@ pub(crate) enum Reason {
     RecordRefused,
     /// Somebody else writes with this producer id under a higher epoch.
     Fenced,
+    /// The leader has an epoch of this producer id that the spool never gave out: the spool is older than what its
+    /// producer wrote (restored from a backup), or another copy of it is running.
+    Outdated,
     /// The broker cannot say whether it has the batch.
     CannotTell,
 }
@@ -146,10 +167,21 @@ pub(crate) enum Settled<B> {
         /// The sequence that should have come next.
         expected: i32,
     },
+    /// The leader has more of this identity than the spool knows to have been sent: a warning.
+    Beyond {
+        /// The identity.
+        identity: ProducerIdentity,
+        /// The last sequence the leader has.
+        found: i32,
+        /// The last one known to have been sent.
+        expected: i32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Stamped; not sent before it is on disk.
+    Saving,
     /// Goes (again) when it is its turn.
     Waiting,
     /// Sent, not answered.
@@ -163,6 +195,8 @@ enum State {
 /// Why the leader is asked what it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProbeCause {
+    /// A former process may have sent the batches.
+    Restart,
     /// It answered "out of order" to the oldest open batch.
     OutOfOrder,
     /// The batch in doubt is so old-dated that the leader may have forgotten it.
@@ -198,6 +232,8 @@ pub(crate) struct WindowConfig {
     pub retries: u32,
     /// When brokers forget an idle producer: `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
+    /// Stamps go to disk before the batch goes to a broker ([`Next::Save`]).
+    pub durable: bool,
 }
 
 /// See the module documentation.
@@ -210,7 +246,20 @@ pub(crate) struct Window<B> {
     entries: VecDeque<Entry<B>>,
     warm: Option<Leadership>,
     closing: bool,
+    /// The next epoch is this one at least; negative when the producer id has none left.
+    floor: i16,
+    /// The producer id is not to be used after this epoch.
+    retired: bool,
+    /// All entries are those of a former process.
+    restoring: bool,
+    /// Under which leadership the restored entries were asked for; none when they have to be (again).
+    resolved_under: Option<Leadership>,
     probe_needed: Option<(ProbeCause, EntryId)>,
+    scan_needed: Option<scan::ScanNeeded>,
+    /// The leader could not be asked when it was probed last.
+    blind: bool,
+    /// Unix time in milliseconds when the owner called last.
+    wall: i64,
     /// The highest sequence acknowledged under this identity.
     confirmed: Option<i32>,
     /// The newest timestamp of the batch acknowledged last.
@@ -232,7 +281,14 @@ impl<B: Stampable> Window<B> {
             entries: VecDeque::new(),
             warm: None,
             closing: false,
+            floor: 0,
+            retired: false,
+            restoring: false,
+            resolved_under: None,
             probe_needed: None,
+            scan_needed: None,
+            blind: false,
+            wall: 0,
             confirmed: None,
             confirmed_newest: 0,
             retry_at: None,
@@ -246,7 +302,17 @@ impl<B: Stampable> Window<B> {
         self.pending.push_back(batch);
     }
 
-    /// How many batches wait for their first sending.
+    /// Takes a batch that goes before all that have no sequence yet.
+    pub(crate) fn push_front(&mut self, batch: B) {
+        self.pending.push_front(batch);
+    }
+
+    /// How many batches have a sequence and are not settled.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many batches wait for their first stamp.
     pub(crate) fn pending(&self) -> usize {
         self.pending.len()
     }
@@ -283,6 +349,27 @@ impl<B: Stampable> Window<B> {
         waiting.map_or(self.pending.front(), |entry| entry.batch.as_ref())
     }
 
+    /// As [`Self::peek`].
+    pub(crate) fn peek_mut(&mut self) -> Option<&mut B> {
+        let waiting = self.entries.iter_mut().find(|entry| entry.state == State::Waiting);
+        waiting.map_or(self.pending.front_mut(), |entry| entry.batch.as_mut())
+    }
+
+    /// As [`Self::batch`], without the sequence.
+    pub(crate) fn batch_mut(&mut self, id: EntryId) -> Option<&mut B> {
+        self.entries.iter_mut().find(|entry| entry.id == id)?.batch.as_mut()
+    }
+
+    /// All batches, in the order in which they go.
+    pub(crate) fn batches_mut(&mut self) -> impl Iterator<Item = &mut B> {
+        self.entries.iter_mut().filter_map(|entry| entry.batch.as_mut()).chain(&mut self.pending)
+    }
+
+    /// Whether no byte of this batch went out under its stamp.
+    pub(crate) fn is_unsent(&self, id: EntryId) -> bool {
+        self.entries.iter().any(|entry| entry.id == id && entry.attempts == 0 && !entry.doubt)
+    }
+
     /// The earliest time at which [`Self::on_time`] has something to settle.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let entries = self.entries.iter().filter_map(|entry| entry.batch.as_ref());
@@ -291,26 +378,44 @@ impl<B: Stampable> Window<B> {
 
     /// What to do next, if `leader` leads now. `wall` is Unix time in milliseconds.
     pub(crate) fn next(&mut self, now: Instant, wall: i64, leader: Leadership) -> Next {
+        self.wall = wall;
         self.finish_closing();
         let Some(_) = self.identity else {
             return if self.is_empty() { Next::Idle } else { Next::NewProducerId };
         };
+        match self.next_to_leader(now, leader) {
+            // What must wait for the leader is written ahead meanwhile.
+            wait @ (Next::Idle | Next::Wait(_)) => self.save_ahead().unwrap_or(wait),
+            next => next,
+        }
+    }
+
+    fn next_to_leader(&mut self, now: Instant, leader: Leadership) -> Next {
         let in_flight = self.in_flight();
         if let Some(at) = self.retry_at.filter(|at| now < *at && in_flight == 0) {
             return Next::Wait(at);
         }
+        self.ask_again(leader);
         if self.probe_needed.is_some() {
             return if in_flight == 0 { Next::Probe } else { Next::Idle };
         }
-        // The broker forgets a producer by the timestamp of what it wrote last, also one that has only been quiet.
-        let warm = self.warm == Some(leader) && !self.is_old(self.confirmed_newest, wall);
+        if let Some(scan) = self.scan_needed {
+            return if in_flight == 0 { Next::Scan(scan.id) } else { Next::Idle };
+        }
+        // The broker forgets a producer by the timestamp of what it wrote last, also one that has only been quiet. What
+        // a former process sent is confirmed one by one.
+        let warm = self.warm == Some(leader) && !self.is_old(self.confirmed_newest) && !self.restoring;
         let limit = if warm { self.config.max_in_flight } else { 1 };
-        if in_flight >= limit || self.entries.iter().any(|e| e.state == State::InFlight && self.old_dated(e, wall)) {
+        if in_flight >= limit || self.entries.iter().any(|e| e.state == State::InFlight && self.old_dated(e)) {
             return Next::Idle;
         }
         self.doubt_other_leaderships(leader);
-        if let Some(at) = self.entries.iter().position(|entry| entry.state == State::Waiting) {
-            let old = self.old_dated(&self.entries[at], wall);
+        let open = self.entries.iter().position(|entry| matches!(entry.state, State::Waiting | State::Saving));
+        if let Some(at) = open {
+            if self.entries[at].state == State::Saving {
+                return Next::Idle;
+            }
+            let old = self.old_dated(&self.entries[at]);
             if old && in_flight > 0 {
                 return Next::Idle;
             }
@@ -323,22 +428,34 @@ impl<B: Stampable> Window<B> {
             entry.attempts += 1;
             return Next::Send(entry.id);
         }
-        if self.closing || self.entries.len() >= REMEMBERED_BATCHES {
+        if self.config.durable || !self.may_stamp() {
             return Next::Idle;
         }
-        let alone = self.pending.front().is_some_and(|batch| self.is_old(batch.newest_timestamp(), wall));
+        let alone = self.pending.front().is_some_and(|batch| self.is_old(batch.newest_timestamp()));
         if alone && in_flight > 0 {
             return Next::Idle;
         }
         match self.pending.pop_front() {
-            Some(batch) => Next::Send(self.stamp(batch)),
+            Some(batch) => Next::Send(self.stamp(batch, State::InFlight)),
             None => Next::Idle,
         }
     }
 
-    fn stamp(&mut self, batch: B) -> EntryId {
-        let id = EntryId(self.next_id);
-        self.next_id += 1;
+    fn may_stamp(&self) -> bool {
+        !self.closing && self.entries.len() < REMEMBERED_BATCHES
+    }
+
+    fn save_ahead(&mut self) -> Option<Next> {
+        // While the leader is being asked the epoch may be about to close.
+        if !self.config.durable || !self.may_stamp() || self.probe_needed.is_some() || self.scan_needed.is_some() {
+            return None;
+        }
+        let batch = self.pending.pop_front()?;
+        Some(Next::Save(self.stamp(batch, State::Saving)))
+    }
+
+    fn stamp(&mut self, batch: B, state: State) -> EntryId {
+        let id = self.new_id();
         let first = self.next_sequence;
         self.next_sequence = advance(first, batch.count());
         self.entries.push_back(Entry {
@@ -346,19 +463,35 @@ impl<B: Stampable> Window<B> {
             first,
             last: advance(first, batch.count() - 1),
             batch: Some(batch),
-            state: State::InFlight,
+            state,
             doubt: false,
             cleared: false,
-            attempts: 1,
+            attempts: u32::from(state == State::InFlight),
             setback: None,
         });
         id
+    }
+
+    fn new_id(&mut self) -> EntryId {
+        let id = EntryId(self.next_id);
+        self.next_id += 1;
+        id
+    }
+
+    /// The batch of [`Next::Save`] and its stamp are on disk. Nothing happens when it lost that stamp meanwhile.
+    pub(crate) fn on_saved(&mut self, id: EntryId) {
+        let saving = |entry: &&mut Entry<B>| entry.id == id && entry.state == State::Saving;
+        if let Some(entry) = self.entries.iter_mut().find(saving) {
+            entry.state = State::Waiting;
+        }
     }
 
     /// A producer id after [`Next::NewProducerId`].
     pub(crate) fn on_identity(&mut self, identity: ProducerIdentity) {
         if self.identity.is_none() {
             self.identity = Some(identity);
+            self.floor = 0;
+            self.retired = false;
             self.next_sequence = 0;
             self.warm = None;
             self.confirmed = None;
@@ -374,6 +507,7 @@ impl<B: Stampable> Window<B> {
         while let Some(at) = self.entries.iter().position(overdue) {
             self.give_up(at, Reason::TimedOut, out);
         }
+        self.settle_unconfirmed(out);
         self.finish_closing();
     }
 
@@ -394,14 +528,14 @@ impl<B: Stampable> Window<B> {
         self.entries.iter().position(|entry| entry.id == id && entry.state == State::InFlight)
     }
 
-    fn is_old(&self, newest_timestamp: i64, wall: i64) -> bool {
+    fn is_old(&self, newest_timestamp: i64) -> bool {
         // A batch may lose its protection before its retry is over, so half of the expiry counts as old.
         let half = self.config.producer_id_expiration.as_millis() / 2;
-        self.config.idempotent && i128::from(wall) - i128::from(newest_timestamp) > half as i128
+        self.config.idempotent && i128::from(self.wall) - i128::from(newest_timestamp) > half as i128
     }
 
-    fn old_dated(&self, entry: &Entry<B>, wall: i64) -> bool {
-        entry.batch.as_ref().is_some_and(|batch| self.is_old(batch.newest_timestamp(), wall))
+    fn old_dated(&self, entry: &Entry<B>) -> bool {
+        entry.batch.as_ref().is_some_and(|batch| self.is_old(batch.newest_timestamp()))
     }
 
     /// Whether nothing sent before entry `at` is still open.
@@ -428,7 +562,7 @@ impl<B: Stampable> Window<B> {
             return;
         }
         for entry in &mut self.entries {
-            if entry.state == State::Waiting && !entry.doubt {
+            if matches!(entry.state, State::Waiting | State::Saving) && !entry.doubt {
                 entry.state = State::Absent;
             }
         }
@@ -441,16 +575,22 @@ impl<B: Stampable> Window<B> {
             }
         }
         self.closing = false;
+        self.restoring = false;
         self.probe_needed = None;
+        self.scan_needed = None;
         self.warm = None;
         self.confirmed = None;
         if self.config.idempotent {
             self.next_sequence = 0;
-            self.identity = self
-                .identity
-                .filter(|identity| identity.epoch < i16::MAX)
-                .map(|identity| ProducerIdentity { epoch: identity.epoch + 1, ..identity });
+            let retired = std::mem::take(&mut self.retired);
+            self.identity = self.identity.filter(|_| !retired).and_then(|identity| self.after(identity));
         }
+    }
+
+    /// The identity with the next epoch, if there is one.
+    fn after(&self, identity: ProducerIdentity) -> Option<ProducerIdentity> {
+        let next = identity.epoch.checked_add(1).filter(|_| self.floor >= 0)?;
+        Some(ProducerIdentity { epoch: next.max(self.floor), ..identity })
     }
 }
 

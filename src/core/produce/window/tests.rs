@@ -115,7 +115,7 @@ impl Broker {
             Some((epoch, batches)) if !batches.is_empty() => {
                 ProbeAnswer::Known { epoch: *epoch, last_sequence: batches[batches.len() - 1].1 }
             }
-            _ => ProbeAnswer::Empty,
+            _ => ProbeAnswer::Empty { log_start: Some(0) },
         }
     }
 }
@@ -126,6 +126,7 @@ fn config() -> WindowConfig {
         max_in_flight: 5,
         retries: u32::MAX,
         producer_id_expiration: Duration::from_secs(86_400),
+        durable: false,
     }
 }
 
@@ -193,6 +194,9 @@ fn life(seed: u64, deadlines: bool, probe: bool) {
                 fly.push_back(Sent { id, identity: window.identity().unwrap(), first, batch });
                 assert!(fly.len() <= REMEMBERED_BATCHES);
             }
+            Next::Scan(_) if random.chance(trouble) => window.on_scan_failed(retry_at),
+            Next::Scan(_) => panic!("seed {seed}: scan"),
+            Next::Save(_) => panic!("seed {seed}: nothing is saved"),
             Next::Idle | Next::Wait(_) => {}
         }
         if random.chance(trouble / 10) {
@@ -258,7 +262,7 @@ fn life(seed: u64, deadlines: bool, probe: bool) {
                     assert!(deadlines || !probe, "seed {seed}: unknown although the leader could be asked");
                     (&mut unknown, batch)
                 }
-                Settled::AcknowledgedLost { .. } => panic!("seed {seed}: nothing was lost"),
+                Settled::AcknowledgedLost { .. } | Settled::Beyond { .. } => panic!("seed {seed}: nothing was lost"),
             };
             list.extend(batch.from..batch.from + batch.records);
         }
@@ -402,7 +406,9 @@ fn old_timestamps_go_alone_and_are_asked_for() {
     assert_eq!(window.next(now, wall, LEADER), Next::Idle, "alone, although the window is warm");
     window.on_no_answer(second, true, text(), now, &mut out);
     assert_eq!(window.next(now, wall, LEADER), Next::Probe);
-    window.on_probe(LEADER, ProbeAnswer::Empty, &mut out);
+    window.on_probe(LEADER, ProbeAnswer::Empty { log_start: Some(0) }, &mut out);
+    assert_eq!(window.next(now, wall, LEADER), Next::Scan(second));
+    window.on_scan(LEADER, ScanAnswer::Unavailable, &mut out);
     assert!(matches!(out[..], [Settled::Unknown { reason: Reason::CannotTell, .. }]), "{out:?}");
     let Next::Send(third) = window.next(now, wall, LEADER) else { panic!("nothing to send") };
     assert_eq!(window.identity().unwrap().epoch, 1, "the given-up batch closed its epoch");

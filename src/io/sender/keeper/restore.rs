@@ -1,0 +1,165 @@
+//! The start: what the spool held becomes the windows' contents again.
+
+use super::{Durable, Keeper, LOOK_EVERY, Told};
+use crate::config::SpoolConfig;
+use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Token, UNPARTITIONED, never};
+use crate::core::produce::window::{Restored, Window, WindowConfig};
+use crate::core::spool::plan::plan;
+use crate::core::spool::{Group, Noted, Op, Recovered, Status, StoredBatch};
+use crate::error::SpoolError;
+use crate::io::sender::Sender;
+use crate::io::spool::Spool;
+use crate::types::{ProducerIdentity, TopicPartition};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// Opens a spool without blocking the caller.
+pub(crate) async fn open(config: SpoolConfig) -> Result<(Spool, Recovered), SpoolError> {
+    let path = config.directory.clone();
+    let (give, take) = oneshot::channel();
+    let opening = std::thread::Builder::new().name("indelible-spool-open".to_owned()).spawn(move || {
+        let _ = give.send(Spool::open(&config));
+    });
+    match opening {
+        Ok(_) => take.await.unwrap_or(Err(SpoolError::Closed)),
+        Err(source) => Err(SpoolError::Io { path, what: "no thread to read it", source: Arc::new(source) }),
+    }
+}
+
+/// Makes the records of another cluster's spool new ones of this cluster: its producer ids are a stranger's here.
+pub(crate) fn adopt(spool: &Spool, recovered: &mut Recovered, cluster: &Arc<str>) {
+    if recovered.cluster_id.as_ref().is_none_or(|id| id == cluster) {
+        return;
+    }
+    tracing::warn!(
+        from = recovered.cluster_id.as_deref(), to = %cluster, batches = recovered.batches.len(),
+        "the spool of another cluster is adopted: its records are sent here as new ones"
+    );
+    // The spool forgets all stamps with it.
+    spool.write_later(Group { ops: vec![Op::Cluster(cluster.clone())] });
+    recovered.cluster_id = Some(cluster.clone());
+    recovered.identity = None;
+    recovered.acknowledged.clear();
+    recovered.batches.iter_mut().for_each(|batch| batch.stamp = None);
+}
+
+impl Keeper {
+    /// Takes over what an opened spool told.
+    pub(in crate::io::sender) fn new(
+        spool: Spool,
+        config: SpoolConfig,
+        recovered: Recovered,
+        waits: Token,
+        now: Instant,
+    ) -> Keeper {
+        let mut found: HashMap<TopicPartition, Vec<StoredBatch>> = HashMap::new();
+        for batch in recovered.batches {
+            if matches!(batch.status, Status::Dead { .. }) {
+                continue;
+            }
+            let partition = batch.target.partition().unwrap_or(UNPARTITIONED);
+            found.entry(TopicPartition::new(batch.target.topic().clone(), partition)).or_default().push(batch);
+        }
+        Keeper {
+            spool,
+            next_id: recovered.next_id,
+            next_order: recovered.next_order,
+            cluster: recovered.cluster_id,
+            topics: recovered.topics,
+            found,
+            waits: Some(waits),
+            acknowledged: recovered.acknowledged,
+            current: recovered.identity,
+            stamps_in_doubt: recovered.stamps_in_doubt,
+            config,
+            outgoing: Group::default(),
+            waiting: Durable::default(),
+            later: Group::default(),
+            loaded: Arc::default(),
+            hungry: VecDeque::new(),
+            urged: None,
+            cut: None,
+            cut_at: None,
+            scattering: BTreeSet::new(),
+            look_at: now + LOOK_EVERY,
+            told: Told::default(),
+        }
+    }
+
+    /// Under whom this process sends: the next epoch fences whoever still sends as the last one. None at the last epoch.
+    pub(in crate::io::sender) fn identity(&self) -> Option<ProducerIdentity> {
+        let current = self.current?;
+        Some(ProducerIdentity { epoch: current.epoch.checked_add(1)?, ..current })
+    }
+
+    /// The partitions of which the spool has batches.
+    pub(in crate::io::sender) fn found(&self) -> Vec<TopicPartition> {
+        self.found.keys().cloned().collect()
+    }
+
+    /// The window of a partition, with what was found of it, and what it has acknowledged.
+    pub(in crate::io::sender) fn window(
+        &mut self,
+        queue: &PartitionQueue,
+        config: WindowConfig,
+        now: Instant,
+    ) -> (Window<ReadyBatch>, Option<Noted>) {
+        let partition = &queue.partition;
+        let acknowledged = self.acknowledged.get(partition).copied();
+        let noted = acknowledged.map(|acknowledged| acknowledged.noted);
+        let found = self.found.remove(partition).unwrap_or_default();
+        if found.is_empty() {
+            return (Window::new(config), noted);
+        }
+        let plan = plan(found, acknowledged.as_ref(), self.current, self.stamps_in_doubt);
+        let revive = |batch: StoredBatch| {
+            let mut batch = ReadyBatch::recovered(batch, never(now));
+            if let Some(waits) = &self.waits {
+                batch.set_live(waits.clone());
+            }
+            batch
+        };
+        let pending: Vec<ReadyBatch> = plan.unsent.into_iter().map(revive).collect();
+        let Some(identity) = plan.identity else {
+            let mut window = Window::new(config);
+            pending.into_iter().for_each(|batch| window.push(batch));
+            return (window, noted);
+        };
+        let restored = Restored {
+            identity,
+            acknowledged: plan.acknowledged,
+            acknowledged_newest: plan.acknowledged_newest,
+            floor: self.current.map_or(0, |current| current.epoch.saturating_add(1)),
+            entries: plan.sent.into_iter().map(|(batch, stamp)| (revive(batch), stamp.base_sequence)).collect(),
+            pending,
+        };
+        (Window::restore(config, restored), noted)
+    }
+}
+
+impl Sender {
+    /// Makes the parts of what was found, and has their leaders looked for.
+    pub(in crate::io::sender) fn restore(&mut self) {
+        let Some(keeper) = &self.keeper else { return };
+        let found = keeper.found();
+        if !found.is_empty() {
+            tracing::info!(partitions = found.len(), "the spool has records that were not delivered");
+        }
+        for partition in &found {
+            match usize::try_from(partition.partition) {
+                Ok(index) => self.shared.add_partitions(&partition.topic, index + 1),
+                Err(_) => drop(self.shared.unpartitioned_queue(&partition.topic)),
+            }
+            self.shared.ask_for_topic(&partition.topic);
+        }
+        self.ensure_parts(usize::MAX);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.waits = None;
+        }
+        for id in 0..self.parts.len() {
+            self.make_runnable(id);
+        }
+    }
+}

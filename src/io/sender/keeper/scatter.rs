@@ -1,0 +1,102 @@
+//! Records accepted before their topic's partitions were known are divided when they are.
+
+use crate::core::produce::accumulator::{ReadyBatch, Scattered};
+use crate::core::spool::{Op, Outcome, Target};
+use crate::io::sender::Sender;
+use crate::types::TopicPartition;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Sender {
+    /// Topics whose partitions are known by now.
+    pub(in crate::io::sender) fn scatter_known(&mut self, now: Instant) {
+        if self.keeper.is_none() {
+            return;
+        }
+        for topic in self.shared.topic_names() {
+            let Some(queue) = self.shared.unpartitioned(&topic) else { continue };
+            let known = self.view.borrow().topic(&topic).is_some_and(|topic| topic.is_usable());
+            if known && let Some(keeper) = &mut self.keeper {
+                keeper.scattering.insert(topic);
+                self.ensure_parts(queue.id);
+                self.scatter(queue.id, now);
+            }
+        }
+    }
+
+    /// Whether records of the topic of part `id` have to be divided first.
+    pub(in crate::io::sender) fn is_behind_undivided(&self, id: usize) -> bool {
+        let (Some(keeper), Some(part)) = (&self.keeper, self.parts.get(id)) else { return false };
+        !keeper.scattering.is_empty() && keeper.scattering.contains(&part.queue.partition.topic)
+    }
+
+    /// Goes on where bytes had to be read back first.
+    pub(super) fn on_read_back(&mut self, id: usize) {
+        if self.parts.get(id).is_some_and(|part| part.queue.partition.partition < 0) && self.is_behind_undivided(id) {
+            self.scatter(id, Instant::now());
+        }
+    }
+
+    /// Divides what the unpartitioned part `id` has, as far as it is in memory.
+    fn scatter(&mut self, id: usize, now: Instant) {
+        // Nothing enters the queue any more, so this takes all there will ever be.
+        self.take_all(id);
+        let Some(topic) = self.parts.get(id).map(|part| part.queue.partition.topic.clone()) else { return };
+        loop {
+            if !self.is_loaded(id) {
+                return;
+            }
+            let Some(whole) = self.parts.get_mut(id).and_then(|part| part.window.pop_pending()) else { break };
+            self.divide(&topic, whole);
+        }
+        if !self.shared.drained(&topic) {
+            // One of its batches is being finished; whoever does that tells.
+            return;
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.scattering.remove(&topic);
+        }
+        for id in 0..self.parts.len() {
+            if self.parts.get(id).is_some_and(|part| part.queue.partition.topic == topic) {
+                self.pull(id, now);
+                self.stamp_ahead(id);
+                self.make_runnable(id);
+            }
+        }
+    }
+
+    fn divide(&mut self, topic: &Arc<str>, whole: ReadyBatch) {
+        let count = self.view.borrow().topic(topic).map_or(0, |topic| topic.partitions.len());
+        let Scattered { parts, refused, places } = match self.shared.scatter(&whole, count) {
+            Ok(scattered) => scattered,
+            Err(cause) => {
+                // Unreadable bytes of our own: kept for a person.
+                if let (Some(keeper), Some(stored)) = (&mut self.keeper, &whole.stored) {
+                    let outcome = Outcome::Dead { unknown: false, reason: Arc::from(cause.to_string()) };
+                    keeper.outgoing.ops.push(Op::Outcome { batch: stored.id, outcome });
+                }
+                return whole.fail(false, cause, None);
+            }
+        };
+        self.ensure_parts(usize::MAX);
+        let ids: HashMap<TopicPartition, usize> =
+            self.parts.iter().enumerate().map(|(id, part)| (part.queue.partition.clone(), id)).collect();
+        for mut batch in parts {
+            let partition = batch.cell().partition().clone();
+            let Some(id) = ids.get(&partition).copied() else { continue };
+            let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { continue };
+            keeper.note_topic(topic, part.topic_id, count);
+            keeper.write(id, Target::Partition(partition), part.topic_id, &mut batch);
+            part.push(batch);
+        }
+        if let (Some(keeper), Some(stored)) = (&mut self.keeper, &whole.stored) {
+            for (mut batch, cause) in refused {
+                keeper.write_dead(&mut batch, &cause);
+                batch.fail(false, cause, None);
+            }
+            keeper.outgoing.ops.push(Op::Outcome { batch: stored.id, outcome: Outcome::Replaced });
+        }
+        whole.resolve_scattered(places);
+    }
+}
