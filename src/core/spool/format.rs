@@ -314,7 +314,7 @@ impl Entry {
         match op {
             Op::Batch(batch) => Entry::Batch(BatchHead::of(batch)),
             Op::Stamp { batch, stamp } => Entry::Stamp { batch: *batch, stamp: *stamp, number },
-            Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: outcome.clone() },
+            Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: shortened(outcome) },
             Op::Position { source, position } => Entry::Position { source: source.clone(), position: *position },
             Op::Cluster(id) => Entry::Cluster(id.clone()),
             Op::Topic { name, id, partitions } => Entry::Topic { name: name.clone(), id: *id, partitions: *partitions },
@@ -481,6 +481,20 @@ impl Entry {
         };
         fields.bytes.is_empty().then_some(entry)
     }
+}
+
+/// What a reason may take, in bytes: it moves with its batch.
+const REASON: usize = 2 << 10;
+
+/// `outcome` with a reason that is not too long.
+fn shortened(outcome: &Outcome) -> Outcome {
+    let mut outcome = outcome.clone();
+    if let Outcome::Parked { reason, .. } | Outcome::Dead { reason, .. } = &mut outcome
+        && reason.len() > REASON
+    {
+        *reason = reason.get(..reason.floor_char_boundary(REASON)).unwrap_or_default().into();
+    }
+    outcome
 }
 
 fn decode_batch(fields: &mut Fields<'_>) -> Option<BatchHead> {

@@ -49,6 +49,7 @@ const LOCK: &str = "lock";
 impl Directory {
     /// Takes the directory for oneself, and makes it when it is not there.
     pub(crate) fn take(path: &Path) -> Result<Directory, SpoolError> {
+        let path = &plain(path);
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 make(path).map_err(|source| failed(path, "cannot be made", source))?;
@@ -88,9 +89,15 @@ impl Directory {
 
     /// Looks at it without taking it; a producer may have it.
     pub(crate) fn look(path: &Path) -> Result<Directory, SpoolError> {
+        let path = &plain(path);
         check(path)?;
         Ok(Directory { path: path.to_owned(), _lock: None })
     }
+}
+
+/// Without a slash at the end, behind which a link would be followed unseen.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 fn holds_segments(path: &Path) -> bool {

@@ -8,6 +8,7 @@ use crate::core::spool::format::{
 };
 use crate::core::spool::state::State;
 use crate::error::SpoolError;
+use std::collections::BTreeSet;
 
 /// How much is read at once.
 const CHUNK: usize = if cfg!(test) { 5000 } else { 1 << 20 };
@@ -63,7 +64,7 @@ pub(crate) struct Scan {
 }
 
 /// Whether `name` is a segment's, and which slot.
-fn slot(name: &str) -> Option<u64> {
+pub(crate) fn slot(name: &str) -> Option<u64> {
     name.strip_prefix("segment-")?.parse().ok()
 }
 
@@ -101,19 +102,9 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
             None => headless.push((name, size)),
         }
     }
-    readers.sort_by_key(|segment| segment.sequence);
-    for segment in &mut readers {
-        segment.first = segment.next_head(disk, SEGMENT_HEAD, 0)?;
-        segment.close();
-    }
-    // The newest group knows which segments still count.
-    if let Some(newest) = readers.iter_mut().rev().find(|segment| segment.first.is_some()) {
-        let (mut at, mut number) = (SEGMENT_HEAD, 0);
-        while let Some(head) = newest.next_head(disk, at, number)? {
-            scan.oldest = scan.oldest.max(head.oldest);
-            (at, number) = (head.end(), head.number);
-        }
-        newest.close();
+    scan.find_oldest(disk, &mut readers)?;
+    if scan.find_hidden(disk, &mut readers)? {
+        scan.find_oldest(disk, &mut readers)?;
     }
     // Of two with one number one was not begun to its end.
     readers.dedup_by(|later, earlier| {
@@ -156,21 +147,13 @@ fn read_heads<F: Files>(disk: &mut Disk<F>, files: Vec<(String, u64)>) -> Result
     let mut heads = Vec::new();
     for (name, size) in files {
         let mut file = disk.open(&name, false)?;
-        let mut bytes = [0; SEGMENT_HEAD as usize + GROUP_HEAD];
+        let mut bytes = [0; SEGMENT_HEAD as usize];
         let len = disk.read(&name, &mut file, 0, &mut bytes)?;
-        let bytes = bytes.get(..len).unwrap_or_default();
-        let head = match SegmentHead::decode(bytes) {
+        let head = match SegmentHead::decode(bytes.get(..len).unwrap_or_default()) {
             SegmentRead::Newer(found) => {
                 return Err(SpoolError::NewerFormat { path: disk.path(&name), found, known: VERSION });
             }
-            SegmentRead::Good(mut head) => {
-                // The disk may have lost the write of the head alone, and shows that of the file's earlier life.
-                let group = bytes.get(SEGMENT_HEAD as usize..).and_then(GroupHead::decode_any);
-                if let Some(group) = group.filter(|group| group.spool == head.spool) {
-                    head.sequence = head.sequence.max(group.place.segment);
-                }
-                Some(head)
-            }
+            SegmentRead::Good(head) => Some(head),
             // Its groups say what it is, if there are any.
             SegmentRead::Bad => newest_group(disk, &name, &mut file, size)?,
         };
@@ -211,6 +194,45 @@ fn newest_group<F: Files>(
 }
 
 impl Scan {
+    /// Reads which segments still count: the newest group knows.
+    fn find_oldest<F: Files>(&mut self, disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<(), SpoolError> {
+        readers.sort_by_key(|segment| segment.sequence);
+        for segment in readers.iter_mut() {
+            segment.first = segment.next_head(disk, SEGMENT_HEAD, 0)?;
+            segment.close();
+        }
+        if let Some(newest) = readers.iter_mut().rev().find(|segment| segment.first.is_some()) {
+            let (mut at, mut number) = (SEGMENT_HEAD, 0);
+            while let Some(head) = newest.next_head(disk, at, number)? {
+                self.oldest = self.oldest.max(head.oldest);
+                (at, number) = (head.end(), head.number);
+            }
+            newest.close();
+        }
+        Ok(())
+    }
+
+    /// A disk may lose the write of a segment's head, and show that of the file's earlier life, or write another's there.
+    /// Its groups tell. Says whether there was one.
+    fn find_hidden<F: Files>(&mut self, disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<bool, SpoolError> {
+        let mut known = BTreeSet::new();
+        let doubles = readers.iter().map(|segment| segment.sequence).filter(|sequence| !known.insert(*sequence));
+        let doubles: BTreeSet<u64> = doubles.collect();
+        let (oldest, mut found) = (self.oldest, false);
+        let in_doubt = |segment: &&mut Segment<F>| segment.sequence < oldest || doubles.contains(&segment.sequence);
+        for segment in readers.iter_mut().filter(in_doubt) {
+            let mut file = disk.open(&segment.name, false)?;
+            let newest = newest_group(disk, &segment.name, &mut file, segment.size)?;
+            let newest = newest.filter(|head| head.spool == segment.spool && head.sequence >= self.oldest);
+            if let Some(head) = newest.filter(|head| !known.contains(&head.sequence)) {
+                segment.sequence = head.sequence;
+                self.sequence = self.sequence.max(head.sequence);
+                found = true;
+            }
+        }
+        Ok(found)
+    }
+
     fn walk<F: Files>(&mut self, disk: &mut Disk<F>, mut readers: Vec<Segment<F>>) -> Result<(), SpoolError> {
         for i in 0..readers.len() {
             let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);

@@ -5,6 +5,8 @@ use super::files::Files;
 use super::room::{Room, weight};
 use super::{Then, ThenRead};
 use crate::core::spool::{BatchId, Group, Op};
+use crate::error::SpoolError;
+use crate::wire::batch::SealedBatch;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -21,12 +23,37 @@ const LAST_TRIES: u32 = 10;
 /// What goes into one group at most, in bytes, when a single one is not larger. Small beside a segment, whose end it may
 /// not fit into.
 const GROUP: u64 = 4 << 20;
+/// After so many commits without an idle moment space is reclaimed all the same.
+const BUSY: u32 = 64;
 
 /// What the thread is asked for.
 pub(super) enum Ask {
     Write(Group, Option<Then>),
-    Read(BatchId, ThenRead),
+    Read(BatchId, Answer),
     Close(oneshot::Sender<()>),
+}
+
+/// Whom to answer; dropped without, it says that the spool was closed.
+pub(super) struct Answer(Option<ThenRead>);
+
+impl Answer {
+    pub(super) fn new(then: ThenRead) -> Answer {
+        Answer(Some(then))
+    }
+
+    fn give(mut self, read: Result<SealedBatch, SpoolError>) {
+        if let Some(then) = self.0.take() {
+            then(read);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            then(Err(SpoolError::Closed));
+        }
+    }
 }
 
 /// The thread's state.
@@ -44,6 +71,8 @@ pub(super) struct Thread<F: Files> {
     troubled: bool,
     /// There may be space to be reclaimed.
     untidy: bool,
+    /// Commits since space was last looked for.
+    commits: u32,
 }
 
 impl<F: Files> Thread<F> {
@@ -59,6 +88,7 @@ impl<F: Files> Thread<F> {
             unsynced_since: None,
             troubled: false,
             untidy: false,
+            commits: 0,
         }
     }
 
@@ -105,7 +135,7 @@ impl<F: Files> Thread<F> {
         while let Some(ask) = next {
             match ask {
                 Ask::Write(group, then) => self.take(group, then),
-                Ask::Read(id, then) => self.read(id, then),
+                Ask::Read(id, answer) => self.read(id, answer),
                 Ask::Close(ended) => return Some(Some(ended)),
             }
             next = if self.weight < GROUP || self.troubled { self.asked.try_recv().ok() } else { None };
@@ -125,14 +155,14 @@ impl<F: Files> Thread<F> {
     }
 
     /// What still waits is answered from memory.
-    fn read(&mut self, id: BatchId, then: ThenRead) {
+    fn read(&mut self, id: BatchId, answer: Answer) {
         let waiting = self.waiting.iter().flat_map(|group| &group.ops).find_map(|op| match op {
             Op::Batch(batch) if batch.id == id => Some(batch.sealed.clone()),
             _ => None,
         });
         match waiting {
-            Some(sealed) => then(Ok(sealed)),
-            None => then(self.engine.read(id)),
+            Some(sealed) => answer.give(Ok(sealed)),
+            None => answer.give(self.engine.read(id)),
         }
     }
 
@@ -141,6 +171,10 @@ impl<F: Files> Thread<F> {
         let now = Instant::now();
         if self.due.is_some_and(|due| due <= now) {
             self.commit();
+            self.commits += 1;
+            if self.commits >= BUSY && !self.troubled {
+                self.tidy();
+            }
         } else if self.unsynced_since.is_some_and(|since| since + UNSYNCED <= now) {
             self.unsynced_since = None;
             if let Err(error) = self.engine.sync() {
@@ -184,6 +218,7 @@ impl<F: Files> Thread<F> {
     }
 
     fn tidy(&mut self) {
+        self.commits = 0;
         match self.engine.maintain() {
             Ok(more) => self.untidy = more,
             Err(error) => {
