@@ -8,7 +8,7 @@ use crate::core::spool::format::{
 };
 use crate::core::spool::state::State;
 use crate::error::SpoolError;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How much is read at once.
 const CHUNK: usize = if cfg!(test) { 5000 } else { 1 << 20 };
@@ -24,6 +24,8 @@ pub(crate) struct SegmentFile {
     pub(crate) size: u64,
     /// Where its last group ends.
     pub(crate) end: u64,
+    /// What its first group says was synced before it.
+    pub(crate) before: Place,
 }
 
 /// A damaged place.
@@ -130,7 +132,7 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
                 && known.place.offset <= found.place.offset
                 && found.place.offset < known.place.offset.saturating_add(known.len.max(1))
         };
-        !state.dropped().contains(&found.place.segment) && !state.set_aside().iter().any(inside)
+        !state.dropped().contains_key(&found.place.segment) && !state.set_aside().iter().any(inside)
     });
     if scan.damage.iter().all(|found| !found.name.is_empty()) {
         // Nothing is missing, so they were never begun to the end.
@@ -193,6 +195,39 @@ fn newest_group<F: Files>(
     Ok(newest.map(|head| SegmentHead { spool: head.spool, sequence: head.place.segment }))
 }
 
+/// Up to where segments were synced, by what later ones say, also those that are gone.
+fn ends<F: Files>(disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<BTreeMap<u64, u64>, SpoolError> {
+    let mut ends = BTreeMap::new();
+    let mut note = |place: Place| {
+        let end = ends.entry(place.segment).or_insert(place.offset);
+        *end = place.offset.max(*end);
+    };
+    readers.iter().filter_map(|segment| segment.first).for_each(|head| note(head.durable));
+    let is_gap = |pair: &[Segment<F>]| matches!(pair, [one, next] if one.sequence + 1 < next.sequence);
+    if !readers.windows(2).any(is_gap) {
+        return Ok(ends);
+    }
+    // What was dropped is said again at the beginning of each later segment.
+    for segment in readers.iter_mut().rev() {
+        let (mut at, mut number, mut is_whole) = (SEGMENT_HEAD, 0, false);
+        while let Some(head) = segment.next_head(disk, at, number)? {
+            let read = segment.read_group(disk, &head)?;
+            is_whole |= at == SEGMENT_HEAD && head.place.offset == at && read.bad.is_empty();
+            for (entry, ..) in read.good {
+                if let Entry::Dropped { before, .. } = entry {
+                    note(before);
+                }
+            }
+            (at, number) = (head.end(), head.number);
+        }
+        segment.close();
+        if is_whole {
+            break;
+        }
+    }
+    Ok(ends)
+}
+
 impl Scan {
     /// Reads which segments still count: the newest group knows.
     fn find_oldest<F: Files>(&mut self, disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<(), SpoolError> {
@@ -234,14 +269,18 @@ impl Scan {
     }
 
     fn walk<F: Files>(&mut self, disk: &mut Disk<F>, mut readers: Vec<Segment<F>>) -> Result<(), SpoolError> {
+        let ends = ends(disk, &mut readers)?;
         for i in 0..readers.len() {
             let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);
             let Some(segment) = readers.get_mut(i) else { break };
-            let claimed = later.map(|head| head.durable).unwrap_or_default();
+            // Where its end is not known, all of it counts as synced, since what comes later was written after it.
+            let exact = ends.get(&segment.sequence).map(|end| Place { segment: segment.sequence, offset: *end });
+            let claimed = exact.or(later.map(|head| head.durable)).unwrap_or_default();
             let end = self.walk_segment(disk, segment, claimed)?;
             segment.close();
             let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
-            self.segments.push(SegmentFile { name, sequence, size, end });
+            let before = segment.first.map(|head| head.durable).unwrap_or_default();
+            self.segments.push(SegmentFile { name, sequence, size, end, before });
         }
         Ok(())
     }
@@ -355,8 +394,10 @@ impl Scan {
         while let Some(segment) = self.segments.pop_if(is_unfinished) {
             self.unused.push((segment.name, segment.size));
         }
-        for sequence in self.segments.last().map_or(1, |last| last.sequence + 1)..=self.sequence {
-            self.state.apply(&Entry::Dropped(sequence), Place { segment: sequence, offset: 0 }, 0, 0);
+        let last = self.segments.last().map(|last| Place { segment: last.sequence, offset: last.end });
+        let before = last.unwrap_or_default();
+        for sequence in before.segment + 1..=self.sequence {
+            self.state.apply(&Entry::Dropped { sequence, before }, before, 0, 0);
         }
     }
 

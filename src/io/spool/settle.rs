@@ -15,7 +15,7 @@ impl<F: Files> Engine<F> {
             let mut file = self.disk.open(&last.name, true)?;
             self.disk.sync(&last.name, &mut file)?;
         }
-        let dropped = self.state.dropped().clone();
+        let dropped: Vec<u64> = self.state.dropped().keys().copied().collect();
         for sequence in dropped {
             if let Some(file) = self.segments.remove(&sequence) {
                 self.doomed.push(file.name);
