@@ -290,7 +290,7 @@ impl<F: Files> Engine<F> {
         }
         let (name, before) = (current.name.clone(), self.durable);
         self.durable = Place { segment: sequence, offset: current.at };
-        let file = SegmentFile { name, sequence, size: current.filled, end: current.at, before };
+        let file = SegmentFile { name, sequence, size: current.filled, end: current.at, before, synced: 0 };
         self.segments.insert(sequence, file);
         self.current = Some(current);
         Ok(())

@@ -26,6 +26,8 @@ pub(crate) struct SegmentFile {
     pub(crate) end: u64,
     /// What its first group says was synced before it.
     pub(crate) before: Place,
+    /// Up to here it was synced, as later groups say.
+    pub(crate) synced: u64,
 }
 
 /// A damaged place.
@@ -100,7 +102,7 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     for (sequence, name, size) in heads {
         scan.sequence = scan.sequence.max(sequence.unwrap_or(0));
         match sequence {
-            Some(sequence) => readers.push(Segment { spool, name, sequence, size, first: None, file: None }),
+            Some(sequence) => readers.push(Segment { spool, name, sequence, size, first: None, synced: 0, file: None }),
             None => headless.push((name, size)),
         }
     }
@@ -280,7 +282,9 @@ impl Scan {
             segment.close();
             let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
             let before = segment.first.map(|head| head.durable).unwrap_or_default();
-            self.segments.push(SegmentFile { name, sequence, size, end, before });
+            let proven = Place { segment: sequence, offset: segment.synced }.max(claimed);
+            let synced = if proven.segment == sequence { proven.offset.min(end) } else { end };
+            self.segments.push(SegmentFile { name, sequence, size, end, before, synced });
         }
         Ok(())
     }
@@ -298,6 +302,9 @@ impl Scan {
             let head = segment.head_at(disk, at)?.filter(|head| head.number > self.number);
             if let Some(head) = head {
                 let read = segment.read_group(disk, &head)?;
+                if head.durable.segment == segment.sequence {
+                    segment.synced = segment.synced.max(head.durable.offset);
+                }
                 if read.bad.is_empty() {
                     self.apply(&head, &read);
                     at = head.end();
@@ -440,6 +447,8 @@ struct Segment<F: Files> {
     sequence: u64,
     size: u64,
     first: Option<GroupHead>,
+    /// Up to here it was synced, as its own groups say.
+    synced: u64,
     file: Option<(F::File, Window)>,
 }
 
