@@ -23,6 +23,9 @@ pub(super) struct Part {
     pub(super) used_id: Option<i64>,
     /// Its entry among the sender's timers.
     pub(super) timer: Option<Instant>,
+    /// The leader was asked whether it knows this producer further than the spool does: a spool restored from a backup
+    /// would give out epochs and sequences a second time, and brokers throw such batches away in silence.
+    pub(super) asked: bool,
     /// There is a spool.
     spooled: bool,
     /// How many partitions the topic has; 0 while that is not known.
@@ -44,6 +47,7 @@ impl Part {
         queue: Arc<PartitionQueue>,
         window: Window<ReadyBatch>,
         noted: Option<Noted>,
+        asked: bool,
         spooled: bool,
         view: &ClusterView,
         now: Instant,
@@ -58,6 +62,7 @@ impl Part {
             probing: false,
             scanning: false,
             timer: None,
+            asked,
             spooled,
             partitions: 0,
             noted,
