@@ -238,6 +238,8 @@ pub(crate) enum Entry {
         position: u64,
     },
     Cluster(Arc<str>),
+    /// All is for this cluster now, and was never sent to it.
+    Adopted(Arc<str>),
     Topic {
         name: Arc<str>,
         id: TopicId,
@@ -269,6 +271,7 @@ const CHECKPOINT: u8 = 8;
 const LIVE: u8 = 9;
 const SET_ASIDE: u8 = 10;
 const DROPPED: u8 = 11;
+const ADOPTED: u8 = 12;
 
 /// The head of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,6 +323,7 @@ impl Entry {
             Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: shortened(outcome) },
             Op::Position { source, position } => Entry::Position { source: source.clone(), position: *position },
             Op::Cluster(id) => Entry::Cluster(id.clone()),
+            Op::Adopted(id) => Entry::Adopted(id.clone()),
             Op::Topic { name, id, partitions } => Entry::Topic { name: name.clone(), id: *id, partitions: *partitions },
             Op::Acknowledged { partition, identity, last_sequence, newest, noted } => Entry::Acknowledged {
                 partition: partition.clone(),
@@ -383,6 +387,10 @@ impl Entry {
             Entry::Cluster(id) => {
                 put_str(out, id);
                 CLUSTER
+            }
+            Entry::Adopted(id) => {
+                put_str(out, id);
+                ADOPTED
             }
             Entry::Topic { name, id, partitions } => {
                 put_str(out, name);
@@ -449,6 +457,7 @@ impl Entry {
             OUTCOME => Entry::Outcome { batch: BatchId(fields.u64()?), outcome: decode_outcome(&mut fields)? },
             POSITION => Entry::Position { source: fields.str()?, position: fields.u64()? },
             CLUSTER => Entry::Cluster(fields.str()?),
+            ADOPTED => Entry::Adopted(fields.str()?),
             TOPIC => Entry::Topic { name: fields.str()?, id: TopicId(fields.array()?), partitions: fields.i32()? },
             ACKNOWLEDGED => Entry::Acknowledged {
                 partition: TopicPartition { topic: fields.str()?, partition: fields.i32()? },

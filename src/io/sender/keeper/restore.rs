@@ -28,17 +28,14 @@ pub(crate) async fn open(config: SpoolConfig) -> Result<(Spool, Recovered), Spoo
     }
 }
 
-/// Makes the records of another cluster's spool new ones of this cluster: its producer ids are a stranger's here.
+/// Makes everything in the spool new records of this cluster: its producer ids are a stranger's here, or were given out a
+/// second time since it was copied.
 pub(crate) fn adopt(spool: &Spool, recovered: &mut Recovered, cluster: &Arc<str>) {
-    if recovered.cluster_id.as_ref().is_none_or(|id| id == cluster) {
-        return;
-    }
     tracing::warn!(
         from = recovered.cluster_id.as_deref(), to = %cluster, batches = recovered.batches.len(),
-        "the spool of another cluster is adopted: its records are sent here as new ones"
+        "the spool is adopted: its records are sent to this cluster as new ones, also those that may be there already"
     );
-    // The spool forgets all stamps with it.
-    spool.write_later(Group { ops: vec![Op::Cluster(cluster.clone())] });
+    spool.write_later(Group { ops: vec![Op::Adopted(cluster.clone())] });
     recovered.cluster_id = Some(cluster.clone());
     recovered.identity = None;
     recovered.acknowledged.clear();
