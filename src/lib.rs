@@ -32,3 +32,8 @@ pub use error::{BuildError, CloseError, SendCause, SendError, SpoolError, Undeli
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};
 pub use record::{OwnedRecord, Record};
+
+// The examples of the chapter on the spool compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/spool.md")]
+mod spool_chapter {}

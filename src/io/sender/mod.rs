@@ -69,6 +69,8 @@ struct Sender {
     backoff: Backoff,
     identity: Option<ProducerIdentity>,
     identity_asked: bool,
+    /// Whether the brokers, or the settings, have told `producer.id.expiration.ms`.
+    expiration_known: bool,
     identity_trouble: Option<Arc<str>>,
     /// Parts that wait for a producer id.
     nameless: Vec<usize>,
@@ -106,6 +108,7 @@ pub(crate) async fn run(shared: Arc<Shared>, found: Option<(Recovered, Token)>) 
         identity: keeper.as_ref().and_then(Keeper::identity),
         keeper,
         identity_asked: false,
+        expiration_known: config.producer_id_expiration.is_some(),
         identity_trouble: None,
         nameless: Vec::new(),
         signalled: Vec::new(),
@@ -150,6 +153,8 @@ impl Sender {
     fn absorb_signals(&mut self, now: Instant) {
         let mut signalled = std::mem::take(&mut self.signalled);
         self.shared.take_signals(&mut signalled);
+        // Told also when somebody else than this has learnt its topic's partitions, and when a batch of it is finished.
+        let undivided = signalled.iter().any(|queue| queue.is_unpartitioned());
         for queue in signalled.drain(..) {
             queue.looked();
             self.ensure_parts(queue.id);
@@ -157,6 +162,9 @@ impl Sender {
             self.make_runnable(queue.id);
         }
         self.signalled = signalled;
+        if undivided {
+            self.scatter_known(now);
+        }
     }
 
     /// Makes the parts up to and with `id`.

@@ -1,5 +1,6 @@
 //! Asking a leader what it has of this producer (DescribeProducers, KIP-664).
 
+use super::identity::expiration;
 use super::scan::{EARLIEST, LATEST, list_offset};
 use super::{Event, Sender};
 use crate::core::produce::window::{Leadership, ProbeAnswer};
@@ -18,7 +19,12 @@ impl Sender {
         let partition = part.queue.partition.clone();
         let (cluster, report) = (self.shared.cluster.clone(), self.report.clone());
         cluster.counters().probes.add(1);
+        // A producer whose id comes from its spool has not asked yet, and what an answer proves depends on it.
+        let ask_expiration = !self.expiration_known;
         self.shared.cluster.thread().spawn(async move {
+            if ask_expiration && let Some(expiration) = expiration(&cluster).await {
+                let _ = report.send(Event::Expiration(expiration));
+            }
             let answer = match ask(&cluster, &partition, leader, identity.id).await {
                 Ok(answer) => Some(answer),
                 Err(cause) => {

@@ -460,7 +460,9 @@ impl<F: Files> Segment<F> {
     fn crc(&mut self, disk: &mut Disk<F>, mut at: u64, mut len: u64) -> Result<Option<u32>, SpoolError> {
         let mut crc = 0;
         while len > 0 {
-            let part = len.min(CHUNK as u64);
+            // What is here already is not read again.
+            let here = self.file.as_ref().map_or(0, |(_, window)| window.rest(at));
+            let part = len.min(if here > 0 { here } else { CHUNK as u64 });
             let Some(bytes) = self.bytes(disk, at, part as usize)? else { return Ok(None) };
             crc = crc32c::crc32c_append(crc, bytes);
             (at, len) = (at + part, len - part);
@@ -473,10 +475,18 @@ impl<F: Files> Segment<F> {
 #[derive(Default)]
 struct Window {
     start: u64,
-    bytes: Vec<u8>,
+    /// How much of `buf` was read.
+    len: usize,
+    buf: Vec<u8>,
 }
 
 impl Window {
+    /// How much from `at` on is here.
+    fn rest(&self, at: u64) -> u64 {
+        let end = self.start + self.len as u64;
+        if at >= self.start { end.saturating_sub(at) } else { 0 }
+    }
+
     /// `len` bytes at `at`; none when the file ends before.
     fn get<F: Files>(
         &mut self,
@@ -486,15 +496,15 @@ impl Window {
         at: u64,
         len: usize,
     ) -> Result<Option<&[u8]>, SpoolError> {
-        let inside = at >= self.start && at + len as u64 <= self.start + self.bytes.len() as u64;
-        if !inside {
-            self.bytes.resize(len.max(CHUNK), 0);
+        if self.rest(at) < len as u64 {
+            if self.buf.len() < len.max(CHUNK) {
+                self.buf.resize(len.max(CHUNK), 0);
+            }
+            self.len = 0;
             self.start = at;
-            let read = disk.read(name, file, at, &mut self.bytes);
-            self.bytes.truncate(*read.as_ref().unwrap_or(&0));
-            read?;
+            self.len = disk.read(name, file, at, &mut self.buf)?;
         }
         let from = (at - self.start) as usize;
-        Ok(self.bytes.get(from..from + len))
+        Ok(self.buf.get(..self.len).and_then(|bytes| bytes.get(from..)?.get(..len)))
     }
 }

@@ -156,6 +156,14 @@ impl Keeper {
     }
 }
 
+/// Which log a batch of the queue for `partition` is for.
+fn target(partition: &TopicPartition, batch: &ReadyBatch) -> Target {
+    match &batch.chosen {
+        Some(chosen) => Target::Unpartitioned { topic: partition.topic.clone(), chosen: chosen.clone() },
+        None => Target::Partition(partition.clone()),
+    }
+}
+
 impl Sender {
     /// What the spool needs at the beginning of each turn.
     pub(super) fn keep(&mut self, now: Instant) {
@@ -224,10 +232,7 @@ impl Sender {
         let Some(part) = self.parts.get_mut(id) else { return };
         if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.is_write_ahead()) {
             let partition = &part.queue.partition;
-            let target = match &batch.chosen {
-                Some(chosen) => Target::Unpartitioned { topic: partition.topic.clone(), chosen: chosen.clone() },
-                None => Target::Partition(partition.clone()),
-            };
+            let target = target(partition, &batch);
             keeper.note_topic(&partition.topic, part.topic_id, part.partitions);
             keeper.write(id, target, part.topic_id, &mut batch);
         }

@@ -1,5 +1,6 @@
 //! What became of spooled batches, and of partitions that make no progress.
 
+use super::target;
 use crate::config::{OnDead, OnUnknown};
 use crate::core::produce::accumulator::ReadyBatch;
 use crate::core::produce::window::{Reason, Setback, Stampable};
@@ -137,18 +138,20 @@ impl Sender {
 
     /// Overflow: what part `id` has in memory goes to disk, and the stamps of what was sent with it.
     pub(super) fn spill(&mut self, id: usize) {
-        // What is still in the queue overflows as well.
-        self.take_all(id);
+        // What is still in the queue overflows as well, unless older records have to come before it.
+        if !self.is_behind_undivided(id) {
+            self.take_all(id);
+        }
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
-        let (target, topic_id, noted) = (Target::Partition(part.queue.partition.clone()), part.topic_id, part.noted);
+        let (partition, topic_id, noted) = (part.queue.partition.clone(), part.topic_id, part.noted);
         let Some(identity) = part.window.identity() else {
             for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
-                keeper.write(id, target.clone(), topic_id, batch);
+                keeper.write(id, target(&partition, batch), topic_id, batch);
             }
             return;
         };
         for (batch, base_sequence) in part.window.stamped_mut().filter(|(batch, _)| batch.stored.is_none()) {
-            keeper.write(id, target.clone(), topic_id, batch);
+            keeper.write(id, target(&partition, batch), topic_id, batch);
             let stamp = crate::core::spool::Stamp { identity, base_sequence, noted };
             if let Some(stored) = &mut batch.stored {
                 stored.stamp = Some(stamp);
@@ -156,7 +159,7 @@ impl Sender {
             }
         }
         for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
-            keeper.write(id, target.clone(), topic_id, batch);
+            keeper.write(id, target(&partition, batch), topic_id, batch);
         }
     }
 
