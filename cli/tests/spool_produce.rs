@@ -404,7 +404,14 @@ fn what_nobody_can_tell_waits_for_a_person() {
     let spool = scratch.path("spool");
     assert_eq!(run(program(&format!("produce {} -t t --spool {spool}", at(&cluster))), b"0\n").code, Some(0));
     cluster.inject(Fault::always(FaultAction::DropBeforeApply).api(0));
-    assert_eq!(run(program(&format!("produce {} -t t --spool {spool} --no-wait", at(&cluster))), b"1\n").code, Some(0));
+    let mut child = program(&format!("produce {} -t t --spool {spool}", at(&cluster))).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It knows by now which topic this is.
+    std::thread::sleep(Duration::from_secs(1));
+    stdin.write_all(b"1\n").unwrap();
+    wait_for_spooled(&spool, 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
     cluster.clear_faults();
     // Whether the old topic had the record, the new one cannot tell.
     cluster.delete_topic("t");
