@@ -251,8 +251,11 @@ pub(crate) enum Entry {
     /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind.
     Live(Vec<(u64, u64)>),
     SetAside(SetAside),
-    /// This segment counts no longer, although later than the oldest.
-    Dropped(u64),
+    /// This segment counts no longer, although later than the oldest. `before`: what it said was synced before it.
+    Dropped {
+        sequence: u64,
+        before: Place,
+    },
 }
 
 const BATCH: u8 = 1;
@@ -422,8 +425,10 @@ impl Entry {
                 put_u64(out, place.number);
                 SET_ASIDE
             }
-            Entry::Dropped(sequence) => {
+            Entry::Dropped { sequence, before } => {
                 put_u64(out, *sequence);
+                put_u64(out, before.segment);
+                put_u64(out, before.offset);
                 DROPPED
             }
         }
@@ -476,7 +481,10 @@ impl Entry {
                 doubt_below: fields.u64()?,
                 number: fields.u64()?,
             }),
-            DROPPED => Entry::Dropped(fields.u64()?),
+            DROPPED => Entry::Dropped {
+                sequence: fields.u64()?,
+                before: Place { segment: fields.u64()?, offset: fields.u64()? },
+            },
             _ => return None,
         };
         fields.bytes.is_empty().then_some(entry)

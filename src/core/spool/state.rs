@@ -45,7 +45,8 @@ pub(crate) struct State {
     live: u64,
     dead: u64,
     set_aside: Vec<SetAside>,
-    dropped: BTreeSet<u64>,
+    /// With what each said was synced before it.
+    dropped: BTreeMap<u64, Place>,
     /// Kept while a spool is read, for [`Recovered`].
     heads: Option<HashMap<u64, BatchHead>>,
     /// One copy of each topic's name, however many batches it has.
@@ -94,8 +95,8 @@ impl State {
                     self.set_aside.push(*place);
                 }
             }
-            Entry::Dropped(sequence) => {
-                self.dropped.insert(*sequence);
+            Entry::Dropped { sequence, before } => {
+                self.dropped.insert(*sequence, *before);
             }
         }
     }
@@ -217,7 +218,7 @@ impl State {
     }
 
     /// Segments that count no longer although later than the oldest.
-    pub(crate) fn dropped(&self) -> &BTreeSet<u64> {
+    pub(crate) fn dropped(&self) -> &BTreeMap<u64, Place> {
         &self.dropped
     }
 
@@ -263,7 +264,8 @@ impl State {
             entries.push(Entry::Acknowledged { partition: partition.clone(), acknowledged: *acknowledged });
         }
         entries.extend(self.set_aside.iter().copied().map(Entry::SetAside));
-        entries.extend(self.dropped.iter().copied().map(Entry::Dropped));
+        let dropped = self.dropped.iter();
+        entries.extend(dropped.map(|(sequence, before)| Entry::Dropped { sequence: *sequence, before: *before }));
         entries.push(self.checkpoint());
         entries
     }

@@ -118,7 +118,6 @@ impl Sender {
         if let Some(part) = self.parts.get_mut(batch.part) {
             part.window.on_answer(batch.id, said, retry_at, &mut settled);
         }
-        self.adopt_halves(batch.part);
         self.settle(batch.part, settled);
     }
 
@@ -151,6 +150,7 @@ impl Sender {
 
     /// Tells the receipts.
     pub(super) fn settle(&mut self, id: usize, settled: Vec<Settled<ReadyBatch>>) {
+        self.adopt_halves(id);
         let counters = self.shared.cluster.counters().clone();
         for settled in settled {
             match settled {

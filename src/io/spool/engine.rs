@@ -280,7 +280,7 @@ impl<F: Files> Engine<F> {
         let synced = self.disk.sync(&current.name, &mut current.file).and_then(|()| self.disk.sync_dir());
         if let Err(error) = synced {
             // Nobody is to miss a segment of this number, nor to believe this one.
-            self.state.apply(&Entry::Dropped(sequence), place, 0, 0);
+            self.state.apply(&Entry::Dropped { sequence, before: self.durable }, place, 0, 0);
             let Current { name, file, .. } = current;
             drop(file);
             if self.disk.remove(&name).is_err() {
@@ -288,8 +288,9 @@ impl<F: Files> Engine<F> {
             }
             return Err(Failed::Sync(error));
         }
+        let (name, before) = (current.name.clone(), self.durable);
         self.durable = Place { segment: sequence, offset: current.at };
-        let file = SegmentFile { name: current.name.clone(), sequence, size: current.filled, end: current.at };
+        let file = SegmentFile { name, sequence, size: current.filled, end: current.at, before, synced: 0 };
         self.segments.insert(sequence, file);
         self.current = Some(current);
         Ok(())

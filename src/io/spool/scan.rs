@@ -8,9 +8,10 @@ use crate::core::spool::format::{
 };
 use crate::core::spool::state::State;
 use crate::error::SpoolError;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How much is read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = if cfg!(test) { 5000 } else { 1 << 20 };
 
 /// A file of the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,10 @@ pub(crate) struct SegmentFile {
     pub(crate) size: u64,
     /// Where its last group ends.
     pub(crate) end: u64,
+    /// What its first group says was synced before it.
+    pub(crate) before: Place,
+    /// Up to here it was synced, as later groups say.
+    pub(crate) synced: u64,
 }
 
 /// A damaged place.
@@ -97,23 +102,13 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     for (sequence, name, size) in heads {
         scan.sequence = scan.sequence.max(sequence.unwrap_or(0));
         match sequence {
-            Some(sequence) => readers.push(Segment { spool, name, sequence, size, first: None, file: None }),
+            Some(sequence) => readers.push(Segment { spool, name, sequence, size, first: None, synced: 0, file: None }),
             None => headless.push((name, size)),
         }
     }
-    readers.sort_by_key(|segment| segment.sequence);
-    for segment in &mut readers {
-        segment.first = segment.next_head(disk, SEGMENT_HEAD, 0)?;
-        segment.close();
-    }
-    // The newest group knows which segments still count.
-    if let Some(newest) = readers.iter_mut().rev().find(|segment| segment.first.is_some()) {
-        let (mut at, mut number) = (SEGMENT_HEAD, 0);
-        while let Some(head) = newest.next_head(disk, at, number)? {
-            scan.oldest = scan.oldest.max(head.oldest);
-            (at, number) = (head.end(), head.number);
-        }
-        newest.close();
+    scan.find_oldest(disk, &mut readers)?;
+    if scan.find_hidden(disk, &mut readers)? {
+        scan.find_oldest(disk, &mut readers)?;
     }
     // Of two with one number one was not begun to its end.
     readers.dedup_by(|later, earlier| {
@@ -139,7 +134,7 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
                 && known.place.offset <= found.place.offset
                 && found.place.offset < known.place.offset.saturating_add(known.len.max(1))
         };
-        !state.dropped().contains(&found.place.segment) && !state.set_aside().iter().any(inside)
+        !state.dropped().contains_key(&found.place.segment) && !state.set_aside().iter().any(inside)
     });
     if scan.damage.iter().all(|found| !found.name.is_empty()) {
         // Nothing is missing, so they were never begun to the end.
@@ -202,16 +197,94 @@ fn newest_group<F: Files>(
     Ok(newest.map(|head| SegmentHead { spool: head.spool, sequence: head.place.segment }))
 }
 
+/// Up to where segments were synced, by what later ones say, also those that are gone.
+fn ends<F: Files>(disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<BTreeMap<u64, u64>, SpoolError> {
+    let mut ends = BTreeMap::new();
+    let mut note = |place: Place| {
+        let end = ends.entry(place.segment).or_insert(place.offset);
+        *end = place.offset.max(*end);
+    };
+    readers.iter().filter_map(|segment| segment.first).for_each(|head| note(head.durable));
+    let is_gap = |pair: &[Segment<F>]| matches!(pair, [one, next] if one.sequence + 1 < next.sequence);
+    if !readers.windows(2).any(is_gap) {
+        return Ok(ends);
+    }
+    // What was dropped is said again at the beginning of each later segment.
+    for segment in readers.iter_mut().rev() {
+        let (mut at, mut number, mut is_whole) = (SEGMENT_HEAD, 0, false);
+        while let Some(head) = segment.next_head(disk, at, number)? {
+            let read = segment.read_group(disk, &head)?;
+            is_whole |= at == SEGMENT_HEAD && head.place.offset == at && read.bad.is_empty();
+            for (entry, ..) in read.good {
+                if let Entry::Dropped { before, .. } = entry {
+                    note(before);
+                }
+            }
+            (at, number) = (head.end(), head.number);
+        }
+        segment.close();
+        if is_whole {
+            break;
+        }
+    }
+    Ok(ends)
+}
+
 impl Scan {
+    /// Reads which segments still count: the newest group knows.
+    fn find_oldest<F: Files>(&mut self, disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<(), SpoolError> {
+        readers.sort_by_key(|segment| segment.sequence);
+        for segment in readers.iter_mut() {
+            segment.first = segment.next_head(disk, SEGMENT_HEAD, 0)?;
+            segment.close();
+        }
+        if let Some(newest) = readers.iter_mut().rev().find(|segment| segment.first.is_some()) {
+            let (mut at, mut number) = (SEGMENT_HEAD, 0);
+            while let Some(head) = newest.next_head(disk, at, number)? {
+                self.oldest = self.oldest.max(head.oldest);
+                (at, number) = (head.end(), head.number);
+            }
+            newest.close();
+        }
+        Ok(())
+    }
+
+    /// A disk may lose the write of a segment's head, and show that of the file's earlier life, or write another's there.
+    /// Its groups tell. Says whether there was one.
+    fn find_hidden<F: Files>(&mut self, disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<bool, SpoolError> {
+        let mut known = BTreeSet::new();
+        let doubles = readers.iter().map(|segment| segment.sequence).filter(|sequence| !known.insert(*sequence));
+        let doubles: BTreeSet<u64> = doubles.collect();
+        let (oldest, mut found) = (self.oldest, false);
+        let in_doubt = |segment: &&mut Segment<F>| segment.sequence < oldest || doubles.contains(&segment.sequence);
+        for segment in readers.iter_mut().filter(in_doubt) {
+            let mut file = disk.open(&segment.name, false)?;
+            let newest = newest_group(disk, &segment.name, &mut file, segment.size)?;
+            let newest = newest.filter(|head| head.spool == segment.spool && head.sequence >= self.oldest);
+            if let Some(head) = newest.filter(|head| !known.contains(&head.sequence)) {
+                segment.sequence = head.sequence;
+                self.sequence = self.sequence.max(head.sequence);
+                found = true;
+            }
+        }
+        Ok(found)
+    }
+
     fn walk<F: Files>(&mut self, disk: &mut Disk<F>, mut readers: Vec<Segment<F>>) -> Result<(), SpoolError> {
+        let ends = ends(disk, &mut readers)?;
         for i in 0..readers.len() {
             let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);
             let Some(segment) = readers.get_mut(i) else { break };
-            let claimed = later.map(|head| head.durable).unwrap_or_default();
+            // Where its end is not known, all of it counts as synced, since what comes later was written after it.
+            let exact = ends.get(&segment.sequence).map(|end| Place { segment: segment.sequence, offset: *end });
+            let claimed = exact.or(later.map(|head| head.durable)).unwrap_or_default();
             let end = self.walk_segment(disk, segment, claimed)?;
             segment.close();
             let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
-            self.segments.push(SegmentFile { name, sequence, size, end });
+            let before = segment.first.map(|head| head.durable).unwrap_or_default();
+            let proven = Place { segment: sequence, offset: segment.synced }.max(claimed);
+            let synced = if proven.segment == sequence { proven.offset.min(end) } else { end };
+            self.segments.push(SegmentFile { name, sequence, size, end, before, synced });
         }
         Ok(())
     }
@@ -229,6 +302,9 @@ impl Scan {
             let head = segment.head_at(disk, at)?.filter(|head| head.number > self.number);
             if let Some(head) = head {
                 let read = segment.read_group(disk, &head)?;
+                if head.durable.segment == segment.sequence {
+                    segment.synced = segment.synced.max(head.durable.offset);
+                }
                 if read.bad.is_empty() {
                     self.apply(&head, &read);
                     at = head.end();
@@ -325,8 +401,10 @@ impl Scan {
         while let Some(segment) = self.segments.pop_if(is_unfinished) {
             self.unused.push((segment.name, segment.size));
         }
-        for sequence in self.segments.last().map_or(1, |last| last.sequence + 1)..=self.sequence {
-            self.state.apply(&Entry::Dropped(sequence), Place { segment: sequence, offset: 0 }, 0, 0);
+        let last = self.segments.last().map(|last| Place { segment: last.sequence, offset: last.end });
+        let before = last.unwrap_or_default();
+        for sequence in before.segment + 1..=self.sequence {
+            self.state.apply(&Entry::Dropped { sequence, before }, before, 0, 0);
         }
     }
 
@@ -369,6 +447,8 @@ struct Segment<F: Files> {
     sequence: u64,
     size: u64,
     first: Option<GroupHead>,
+    /// Up to here it was synced, as its own groups say.
+    synced: u64,
     file: Option<(F::File, Window)>,
 }
 

@@ -244,7 +244,7 @@ impl Sender {
         if self.keeper.is_none() || self.is_behind_undivided(id) || !self.is_within_reach(id) {
             return;
         }
-        while let Some(part) = self.parts.get_mut(id).filter(|part| part.held.is_none()) {
+        while let Some(part) = self.parts.get_mut(id).filter(|part| part.asked && part.held.is_none()) {
             let Some(entry) = part.window.save_next() else { break };
             self.save(id, entry);
         }
