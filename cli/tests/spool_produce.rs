@@ -404,7 +404,14 @@ fn what_nobody_can_tell_waits_for_a_person() {
     let spool = scratch.path("spool");
     assert_eq!(run(program(&format!("produce {} -t t --spool {spool}", at(&cluster))), b"0\n").code, Some(0));
     cluster.inject(Fault::always(FaultAction::DropBeforeApply).api(0));
-    assert_eq!(run(program(&format!("produce {} -t t --spool {spool} --no-wait", at(&cluster))), b"1\n").code, Some(0));
+    let mut child = program(&format!("produce {} -t t --spool {spool}", at(&cluster))).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It knows by now which topic this is.
+    std::thread::sleep(Duration::from_secs(1));
+    stdin.write_all(b"1\n").unwrap();
+    wait_for_spooled(&spool, 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
     cluster.clear_faults();
     // Whether the old topic had the record, the new one cannot tell.
     cluster.delete_topic("t");
@@ -416,4 +423,24 @@ fn what_nobody_can_tell_waits_for_a_person() {
     let ran = run(program(&format!("spool deliver {spool} --adopt {}", at(&cluster))), b"");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(cluster.ledger().values("t"), ["1"]);
+}
+
+#[test]
+fn lines_for_a_topic_that_never_comes_are_kept_as_dead() {
+    let scratch = Scratch::new("never");
+    let spool = scratch.path("spool");
+    assert_eq!(
+        run(program(&format!("produce {} -t never --spool {spool} --no-wait", nowhere())), b"0\n1\n").code,
+        Some(0)
+    );
+    let cluster = cluster("t", 1);
+    let brief = "-X delivery.timeout.ms=1000 -X linger.ms=0";
+    let ran = run(program(&format!("spool deliver {spool} {} {brief}", at(&cluster))), b"");
+    ran.complains(1, &["2 refused for good", "never"]);
+    assert!(ran.summary().starts_with(r#"{"delivered":0,"failed":2,"unknown":0,"left":2,"#), "{ran:?}");
+    cluster.create_topic("never", 2);
+    assert_eq!(run(program(&format!("spool retry {spool} --dead")), b"").code, Some(0));
+    let ran = run(program(&format!("produce {} -t never --spool {spool}", at(&cluster))), b"2\n");
+    assert!(ran.code == Some(0) && ran.summary().starts_with(r#"{"read":1,"spooled":1,"delivered":3,"#), "{ran:?}");
+    each_once(&cluster, "never", 2, 3);
 }

@@ -123,7 +123,9 @@ impl Spooling<'_> {
         }
         self.count();
         if let Some(kept) = self.report.kept.as_mut().filter(|_| waits) {
-            kept.left = self.waiting.rest()?.told(kept.dead > 0, &self.waiting);
+            let rest = self.waiting.rest()?;
+            kept.unknown = rest.unknown;
+            kept.left = rest.told(kept.dead > 0, &self.waiting);
         }
         outcome
     }

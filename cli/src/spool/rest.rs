@@ -14,8 +14,8 @@ use crate::config;
 use crate::failure::Failure;
 use crate::time::Stopwatch;
 
-/// When the spool is looked into first, once all should be delivered: what it notes of that is written with a delay.
-const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// When the spool is looked into first, once all should be delivered: what it notes of that is written a little later.
+const FIRST_LOOK: Duration = Duration::from_millis(60);
 /// How often later on.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A look takes longer the more there is; this is the part of the time that looking may take.
@@ -151,27 +151,31 @@ impl Delivery {
 
     /// Ends when nothing in the spool goes by itself any more.
     pub(crate) async fn settled(self) -> Result<(), Failure> {
-        let mut flushed = false;
-        let (mut pause, mut cost) = (FIRST_LOOK, Duration::ZERO);
+        // A flush ends when all is settled, or parked after many attempts. Not when something waits for a person.
+        let mut flush = std::pin::pin!(self.producer.flush());
+        let (mut flushed, mut pause) = (false, LOOK_EVERY);
         loop {
-            // A flush ends when all is settled, or parked after many attempts; what waits for a person is not flushed.
             tokio::select! {
                 biased;
-                () = self.producer.flush(), if !flushed => (flushed, pause) = (true, FIRST_LOOK),
+                () = &mut flush, if !flushed => {
+                    (flushed, pause) = (true, FIRST_LOOK);
+                    continue;
+                }
                 () = tokio::time::sleep(pause) => {}
             }
             let metrics = self.client.metrics();
             // The figures may be a second old, so what a flush has just brought about is looked at more closely.
-            let may_be_done = flushed && (pause < LOOK_EVERY || metrics.spool_records == 0);
-            if may_be_done || metrics.spool_held > 0 {
+            let is_news = flushed && pause < LOOK_EVERY;
+            let mut cost = Duration::ZERO;
+            if is_news || metrics.spool_held > 0 || flushed && metrics.spool_records == 0 {
                 let clock = Stopwatch::start();
                 let rest = self.look().await?;
                 if rest.going == 0 || metrics.spool_held >= rest.partitions {
                     return Ok(());
                 }
-                cost = clock.elapsed();
+                cost = clock.elapsed() * if is_news { 1 } else { LOOK_SHARE };
             }
-            pause = (pause * 2).min(LOOK_EVERY).max(cost * LOOK_SHARE);
+            pause = (pause * 2).min(LOOK_EVERY).max(cost);
         }
     }
 
