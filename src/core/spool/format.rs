@@ -115,6 +115,17 @@ pub(crate) struct GroupHead {
     pub(crate) durable: Place,
     /// Segments with a lower sequence belong to the spool no longer.
     pub(crate) oldest: u64,
+    /// The number of the last group that counted when this was written: what lies between the two never counted.
+    pub(crate) counted: u64,
+}
+
+/// What a segment's first group says of those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Before {
+    /// Up to here everything was synced.
+    pub(crate) durable: Place,
+    /// The number of the last group that counted.
+    pub(crate) counted: u64,
 }
 
 impl GroupHead {
@@ -132,7 +143,7 @@ impl GroupHead {
         put_u64(&mut head, self.durable.segment);
         put_u64(&mut head, self.durable.offset);
         put_u64(&mut head, self.oldest);
-        put_u64(&mut head, 0);
+        put_u64(&mut head, self.counted);
         let crc = crc32c::crc32c(head.get(8..).unwrap_or_default());
         put_at(&mut head, 4, &crc.to_le_bytes());
         put_at(out, 0, &head);
@@ -155,7 +166,13 @@ impl GroupHead {
         let (number, body, entries) = (fields.u64()?, fields.u64()?, fields.u32()?);
         let _ = fields.u32()?;
         let durable = Place { segment: fields.u64()?, offset: fields.u64()? };
-        Some(GroupHead { spool, place, number, body, entries, durable, oldest: fields.u64()? })
+        let (oldest, counted) = (fields.u64()?, fields.u64()?);
+        Some(GroupHead { spool, place, number, body, entries, durable, oldest, counted })
+    }
+
+    /// What it says of earlier segments.
+    pub(crate) fn before(&self) -> Before {
+        Before { durable: self.durable, counted: self.counted }
     }
 
     /// Where the next group begins.
@@ -251,10 +268,10 @@ pub(crate) enum Entry {
     /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind.
     Live(Vec<(u64, u64)>),
     SetAside(SetAside),
-    /// This segment counts no longer, although later than the oldest. `before`: what it said was synced before it.
+    /// This segment counts no longer, although later than the oldest. `before`: what it said of those before it.
     Dropped {
         sequence: u64,
-        before: Place,
+        before: Before,
     },
 }
 
@@ -427,8 +444,9 @@ impl Entry {
             }
             Entry::Dropped { sequence, before } => {
                 put_u64(out, *sequence);
-                put_u64(out, before.segment);
-                put_u64(out, before.offset);
+                put_u64(out, before.durable.segment);
+                put_u64(out, before.durable.offset);
+                put_u64(out, before.counted);
                 DROPPED
             }
         }
@@ -483,7 +501,10 @@ impl Entry {
             }),
             DROPPED => Entry::Dropped {
                 sequence: fields.u64()?,
-                before: Place { segment: fields.u64()?, offset: fields.u64()? },
+                before: Before {
+                    durable: Place { segment: fields.u64()?, offset: fields.u64()? },
+                    counted: fields.u64()?,
+                },
             },
             _ => return None,
         };

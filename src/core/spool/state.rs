@@ -1,6 +1,6 @@
 //! What the entries of a spool add up to, and where its batches lie.
 
-use super::format::{BatchHead, Checkpoint, Entry, Place, SetAside, aligned};
+use super::format::{BatchHead, Before, Checkpoint, Entry, Place, SetAside, aligned};
 use super::{Acknowledged, BatchId, Outcome, Recovered, Stamp, Status, StoredBatch, Target};
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -45,8 +45,8 @@ pub(crate) struct State {
     live: u64,
     dead: u64,
     set_aside: Vec<SetAside>,
-    /// With what each said was synced before it.
-    dropped: BTreeMap<u64, Place>,
+    /// With what each said of those before it.
+    dropped: BTreeMap<u64, Before>,
     /// Kept while a spool is read, for [`Recovered`].
     heads: Option<HashMap<u64, BatchHead>>,
     /// One copy of each topic's name, however many batches it has.
@@ -218,7 +218,7 @@ impl State {
     }
 
     /// Segments that count no longer although later than the oldest.
-    pub(crate) fn dropped(&self) -> &BTreeMap<u64, Place> {
+    pub(crate) fn dropped(&self) -> &BTreeMap<u64, Before> {
         &self.dropped
     }
 
