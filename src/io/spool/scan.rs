@@ -3,8 +3,8 @@
 use super::disk::Disk;
 use super::files::Files;
 use crate::core::spool::format::{
-    ALIGN, ENTRY_HEAD, Entry, EntryHead, GROUP_HEAD, GroupHead, Place, SEGMENT_HEAD, SegmentHead, SegmentRead, SpoolId,
-    VERSION, entry_crc,
+    ALIGN, Before, ENTRY_HEAD, Entry, EntryHead, GROUP_HEAD, GroupHead, Place, SEGMENT_HEAD, SegmentHead, SegmentRead,
+    SpoolId, VERSION, entry_crc,
 };
 use crate::core::spool::state::State;
 use crate::error::SpoolError;
@@ -24,8 +24,8 @@ pub(crate) struct SegmentFile {
     pub(crate) size: u64,
     /// Where its last group ends.
     pub(crate) end: u64,
-    /// What its first group says was synced before it.
-    pub(crate) before: Place,
+    /// What its first group says of those before it.
+    pub(crate) before: Before,
     /// Up to here it was synced, as later groups say.
     pub(crate) synced: u64,
 }
@@ -102,7 +102,16 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     for (sequence, name, size) in heads {
         scan.sequence = scan.sequence.max(sequence.unwrap_or(0));
         match sequence {
-            Some(sequence) => readers.push(Segment { spool, name, sequence, size, first: None, synced: 0, file: None }),
+            Some(sequence) => readers.push(Segment {
+                spool,
+                name,
+                sequence,
+                size,
+                first: None,
+                is_begun: false,
+                synced: 0,
+                file: None,
+            }),
             None => headless.push((name, size)),
         }
     }
@@ -197,24 +206,30 @@ fn newest_group<F: Files>(
     Ok(newest.map(|head| SegmentHead { spool: head.spool, sequence: head.place.segment }))
 }
 
-/// Up to where segments were synced, by what later ones say, also those that are gone.
-fn ends<F: Files>(disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<BTreeMap<u64, u64>, SpoolError> {
-    let mut ends = BTreeMap::new();
-    let mut note = |place: Place| {
-        let end = ends.entry(place.segment).or_insert(place.offset);
-        *end = place.offset.max(*end);
+/// Where segments end, by what later ones say, also those that are gone.
+fn ends<F: Files>(disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<BTreeMap<u64, Before>, SpoolError> {
+    let mut ends: BTreeMap<u64, Before> = BTreeMap::new();
+    let mut note = |before: Before| {
+        let end = ends.entry(before.durable.segment).or_insert(before);
+        end.durable = end.durable.max(before.durable);
+        end.counted = end.counted.max(before.counted);
     };
-    readers.iter().filter_map(|segment| segment.first).for_each(|head| note(head.durable));
+    for segment in readers.iter() {
+        if let Some(head) = segment.first.filter(|head| head.durable.segment < segment.sequence) {
+            // While it is not whole, what it restates does not count, and it may be gone the next time.
+            let counted = if segment.is_begun { head.counted } else { 0 };
+            note(Before { counted, ..head.before() });
+        }
+    }
     let is_gap = |pair: &[Segment<F>]| matches!(pair, [one, next] if one.sequence + 1 < next.sequence);
     if !readers.windows(2).any(is_gap) {
         return Ok(ends);
     }
     // What was dropped is said again at the beginning of each later segment.
     for segment in readers.iter_mut().rev() {
-        let (mut at, mut number, mut is_whole) = (SEGMENT_HEAD, 0, false);
+        let (mut at, mut number) = (SEGMENT_HEAD, 0);
         while let Some(head) = segment.next_head(disk, at, number)? {
             let read = segment.read_group(disk, &head)?;
-            is_whole |= at == SEGMENT_HEAD && head.place.offset == at && read.bad.is_empty();
             for (entry, ..) in read.good {
                 if let Entry::Dropped { before, .. } = entry {
                     note(before);
@@ -223,7 +238,7 @@ fn ends<F: Files>(disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<BTre
             (at, number) = (head.end(), head.number);
         }
         segment.close();
-        if is_whole {
+        if segment.is_begun {
             break;
         }
     }
@@ -236,6 +251,9 @@ impl Scan {
         readers.sort_by_key(|segment| segment.sequence);
         for segment in readers.iter_mut() {
             segment.first = segment.next_head(disk, SEGMENT_HEAD, 0)?;
+            if let Some(first) = segment.first {
+                segment.is_begun = segment.read_group(disk, &first)?.bad.is_empty();
+            }
             segment.close();
         }
         if let Some(newest) = readers.iter_mut().rev().find(|segment| segment.first.is_some()) {
@@ -276,12 +294,13 @@ impl Scan {
             let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);
             let Some(segment) = readers.get_mut(i) else { break };
             // Where its end is not known, all of it counts as synced, since what comes later was written after it.
-            let exact = ends.get(&segment.sequence).map(|end| Place { segment: segment.sequence, offset: *end });
-            let claimed = exact.or(later.map(|head| head.durable)).unwrap_or_default();
-            let end = self.walk_segment(disk, segment, claimed)?;
+            let exact = ends.get(&segment.sequence);
+            let claimed = exact.map(|end| end.durable).or(later.map(|head| head.durable)).unwrap_or_default();
+            let counted = exact.map(|end| end.counted).filter(|counted| *counted > 0).unwrap_or(u64::MAX);
+            let end = self.walk_segment(disk, segment, Before { durable: claimed, counted })?;
             segment.close();
             let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
-            let before = segment.first.map(|head| head.durable).unwrap_or_default();
+            let before = segment.first.map(|head| head.before()).unwrap_or_default();
             let proven = Place { segment: sequence, offset: segment.synced }.max(claimed);
             let synced = if proven.segment == sequence { proven.offset.min(end) } else { end };
             self.segments.push(SegmentFile { name, sequence, size, end, before, synced });
@@ -289,18 +308,23 @@ impl Scan {
         Ok(())
     }
 
-    /// Takes in the groups of a segment. `claimed`: what later segments say was synced. Returns where the groups end.
+    /// Takes in the groups of a segment. `later`: what later segments say of it. Returns where the groups end.
     fn walk_segment<F: Files>(
         &mut self,
         disk: &mut Disk<F>,
         segment: &mut Segment<F>,
-        claimed: Place,
+        later: Before,
     ) -> Result<u64, SpoolError> {
+        let claimed = later.durable;
         let mut at = SEGMENT_HEAD;
         loop {
             let here = Place { segment: segment.sequence, offset: at };
             let head = segment.head_at(disk, at)?.filter(|head| head.number > self.number);
             if let Some(head) = head {
+                if head.number > later.counted {
+                    // Its sync failed, and it was written anew elsewhere, or never again.
+                    return Ok(at);
+                }
                 let read = segment.read_group(disk, &head)?;
                 if head.durable.segment == segment.sequence {
                     segment.synced = segment.synced.max(head.durable.offset);
@@ -402,9 +426,10 @@ impl Scan {
             self.unused.push((segment.name, segment.size));
         }
         let last = self.segments.last().map(|last| Place { segment: last.sequence, offset: last.end });
-        let before = last.unwrap_or_default();
-        for sequence in before.segment + 1..=self.sequence {
-            self.state.apply(&Entry::Dropped { sequence, before }, before, 0, 0);
+        let durable = last.unwrap_or_default();
+        let before = Before { durable, counted: self.number };
+        for sequence in durable.segment + 1..=self.sequence {
+            self.state.apply(&Entry::Dropped { sequence, before }, durable, 0, 0);
         }
     }
 
@@ -447,6 +472,8 @@ struct Segment<F: Files> {
     sequence: u64,
     size: u64,
     first: Option<GroupHead>,
+    /// The first group is whole.
+    is_begun: bool,
     /// Up to here it was synced, as its own groups say.
     synced: u64,
     file: Option<(F::File, Window)>,
