@@ -234,7 +234,10 @@ impl Sender {
             let partition = &part.queue.partition;
             let target = target(partition, &batch);
             keeper.note_topic(&partition.topic, part.topic_id, part.partitions);
-            keeper.write(id, target, part.topic_id, &mut batch);
+            // Before the brokers have said anything it is for the topic that the spool remembers.
+            let remembered = keeper.topics.get(&partition.topic).map_or(TopicId::NONE, |(id, _)| *id);
+            let topic_id = if part.topic_id.is_some() { part.topic_id } else { remembered };
+            keeper.write(id, target, topic_id, &mut batch);
         }
         part.push(batch);
     }
