@@ -90,8 +90,7 @@ async fn accept(directory: &Path, records: usize) -> Run {
     producer.close(if broker.is_ok() { Duration::from_secs(60) } else { Duration::ZERO }).await.unwrap();
     drop((producer, client));
     let held = indelible::spool::inspect(directory).unwrap();
-    indelible::spool::discard(directory, &indelible::spool::Filter::ids(held.batches.iter().map(|batch| batch.id)))
-        .unwrap();
+    indelible::spool::discard(directory, &held.batches.iter().map(|batch| batch.id).collect::<Vec<_>>()).unwrap();
     Run {
         bytes: (records * SIZE) as u64,
         seconds,

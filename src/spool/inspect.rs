@@ -18,8 +18,14 @@ pub struct Inspection {
     pub cluster_id: Option<String>,
     /// The process that has it open; `?` when somebody has and it is not to be read who.
     pub holder: Option<String>,
+    /// The version of its format.
+    pub format_version: u32,
     /// What its files take on disk, in bytes.
     pub disk_bytes: u64,
+    /// What the batches take of that, in bytes: this is what `spool.max.bytes` limits.
+    pub used_bytes: u64,
+    /// What dead batches take of that, in bytes.
+    pub dead_bytes: u64,
     /// How many files hold batches, free ones included.
     pub segments: usize,
     /// The topics it knows.
@@ -309,13 +315,17 @@ pub fn inspect(directory: impl AsRef<Path>) -> Result<Inspection, SpoolError> {
     let batches: Vec<Batch> = look.take_batches().iter().map(Batch::from).collect();
     let recovered = &look.found.recovered;
     let (segments, disk_bytes) = look.files();
+    let (used_bytes, dead_bytes) = look.found.live();
     let topics = recovered.topics.iter();
     let acknowledged = recovered.acknowledged.iter().map(|(partition, known)| (partition.clone(), *known));
     Ok(Inspection {
         directory: directory.to_owned(),
         cluster_id: recovered.cluster_id.as_ref().map(ToString::to_string),
         holder: look.holder.clone(),
+        format_version: look.found.version,
         disk_bytes,
+        used_bytes,
+        dead_bytes,
         segments,
         topics: topics
             .map(|(name, (id, partitions))| (name.to_string(), Topic { id: *id, partitions: *partitions }))

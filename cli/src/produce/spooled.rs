@@ -123,7 +123,9 @@ impl Spooling<'_> {
         }
         self.count();
         if let Some(kept) = self.report.kept.as_mut().filter(|_| waits) {
-            kept.left = self.waiting.rest()?.told(kept.dead > 0, &self.waiting);
+            let rest = self.waiting.rest()?;
+            kept.unknown = rest.unknown;
+            kept.left = rest.told(kept.dead > 0, &self.waiting);
         }
         outcome
     }
@@ -259,7 +261,7 @@ impl Spooling<'_> {
 impl Spooling<'_> {
     /// Waits until all that is in the spool is delivered, or waits for a person.
     async fn settle(&mut self) -> Result<(), Failure> {
-        let delivery = Delivery::new(self.producer.clone(), &self.waiting);
+        let delivery = Delivery::new(&self.client, &self.producer, &self.waiting);
         let mut settled = std::pin::pin!(delivery.settled());
         loop {
             let places = self.places.as_ref().filter(|places| !places.is_empty());

@@ -2,7 +2,7 @@
 
 use indelible::spool::Filter;
 
-use super::{chosen, document};
+use super::{chosen, document, table};
 use crate::args::{DiscardOptions, RetryOptions};
 use crate::failure::Failure;
 use crate::out;
@@ -24,9 +24,9 @@ pub(super) fn retry(options: &RetryOptions) -> Result<(), Failure> {
         .collect();
     if !doubtful.is_empty() && !options.yes {
         return Err(Failure::usage(format!(
-            "of {} batches nobody can tell whether they are in their topic (the first is {}): sent again they may be there \
-             twice. Give --yes to have it so",
-            doubtful.len(),
+            "of {} nobody can tell whether the topic has it (the first is {}): sent again it may be there twice. Give --yes \
+             to have it so",
+            table::batches(doubtful.len() as u64),
             doubtful[0]
         )));
     }
@@ -37,9 +37,9 @@ pub(super) fn retry(options: &RetryOptions) -> Result<(), Failure> {
     } else {
         out::write(
             format!(
-                "{} batches with {} records are ready; indelible spool deliver {} -b HOST:PORT sends them\n",
-                retried.batches,
-                retried.records,
+                "made ready: {} with {}; indelible spool deliver {} -b HOST:PORT sends them\n",
+                table::batches(retried.batches),
+                table::records(retried.records),
                 directory.display()
             )
             .as_bytes(),
@@ -57,7 +57,8 @@ pub(super) fn discard(options: &DiscardOptions) -> Result<(), Failure> {
         let batches = found.batches.iter().filter(|batch| filter.takes(batch));
         let records: u64 = batches.map(|batch| batch.records).sum();
         return Err(Failure::usage(format!(
-            "{records} records would be thrown away for good; indelible spool export {} shows them. Give --yes to have it so",
+            "{} would be thrown away for good; indelible spool export {} shows them. Give --yes to have it so",
+            table::records(records),
             directory.display()
         )));
     }
@@ -65,7 +66,8 @@ pub(super) fn discard(options: &DiscardOptions) -> Result<(), Failure> {
     if options.look.json {
         out::write(&document::numbers(&[("batches", discarded.batches), ("records", discarded.records)]))?;
     } else {
-        let told = format!("{} batches with {} records thrown away\n", discarded.batches, discarded.records);
+        let (batches, records) = (table::batches(discarded.batches), table::records(discarded.records));
+        let told = format!("thrown away: {batches} with {records}\n");
         out::write(told.as_bytes())?;
     }
     all_found(&options.ids, &discarded.missing)
@@ -74,8 +76,8 @@ pub(super) fn discard(options: &DiscardOptions) -> Result<(), Failure> {
 fn all_found(ids: &[u64], missing: &[u64]) -> Result<(), Failure> {
     let Some(first) = missing.first() else { return Ok(()) };
     Err(Failure::incomplete(format!(
-        "{} of {} batches are not in the spool, the first is {first}: delivered by now, or never there",
+        "not in the spool: {} of {}, the first is {first}: delivered by now, or never there",
         missing.len(),
-        ids.len()
+        table::batches(ids.len() as u64)
     )))
 }

@@ -40,7 +40,7 @@ pub(super) async fn run(options: &DeliverOptions) -> Result<(), Failure> {
     let outcome = tokio::select! {
         biased;
         () = signals.first() => Ok(()),
-        result = Delivery::new(producer.clone(), &waiting).settled() => result,
+        result = Delivery::new(&client, &producer, &waiting).settled() => result,
         () = show(&client, &progress) => Ok(()),
     };
     // What is left stays in the spool.
@@ -53,7 +53,7 @@ pub(super) async fn run(options: &DeliverOptions) -> Result<(), Failure> {
             "{{\"delivered\":{},\"failed\":{},\"unknown\":{},\"left\":{},\"secs\":{:.3}}}\n",
             metrics.records_delivered,
             metrics.records_failed,
-            metrics.records_unknown,
+            rest.unknown,
             rest.records(),
             clock.elapsed().as_secs_f64()
         )

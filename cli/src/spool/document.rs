@@ -13,7 +13,9 @@ pub(super) fn status(spool: &Inspection) -> Vec<u8> {
         o.text("directory", &spool.directory.to_string_lossy());
         o.maybe_text("cluster_id", spool.cluster_id.as_deref());
         o.maybe_text("holder", spool.holder.as_deref());
+        o.value("format_version", spool.format_version);
         o.value("disk_bytes", spool.disk_bytes);
+        o.value("used_bytes", spool.used_bytes);
         o.value("segments", spool.segments);
         let records = |held: fn(&Batch) -> bool| -> u64 {
             spool.batches.iter().filter(|batch| held(batch)).map(|batch| batch.records).sum()
@@ -42,7 +44,7 @@ pub(super) fn status(spool: &Inspection) -> Vec<u8> {
 
 /// The document of `list --json`.
 pub(super) fn list<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Vec<u8> {
-    object(|o| o.list("batches", batches, |o, batch| push_batch(o, batch)))
+    object(|o| o.list("batches", batches, push_batch))
 }
 
 /// The document of `verify --json`.

@@ -31,8 +31,9 @@ fn told(spool: &Inspection, now: i64) -> String {
     let records: u64 = spool.batches.iter().map(|batch| batch.records).sum();
     let bytes: u64 = spool.batches.iter().map(|batch| batch.bytes).sum();
     told.push_str(&format!(
-        "{records} records in {} batches, {}; {} on disk in {} segments\n",
-        spool.batches.len(),
+        "{} in {}, {}; {} on disk in {} files\n",
+        table::records(records),
+        table::batches(spool.batches.len() as u64),
         table::bytes(bytes),
         table::bytes(spool.disk_bytes),
         spool.segments
@@ -151,8 +152,12 @@ pub(super) fn verify(options: &LookOptions) -> Result<(), Failure> {
     if options.json {
         out::write(&document::verify(found.batches, found.records, found.bytes, &found.damage))?;
     } else {
-        let mut told =
-            format!("{} batches with {} records read, {}\n", found.batches, found.records, table::bytes(found.bytes));
+        let mut told = format!(
+            "read: {} with {}, {}\n",
+            table::batches(found.batches),
+            table::records(found.records),
+            table::bytes(found.bytes)
+        );
         for damage in &found.damage {
             told.push_str(&format!("{} at {}: {} bytes: {}\n", damage.file, damage.offset, damage.len, damage.what));
         }

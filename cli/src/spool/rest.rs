@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use indelible::Producer;
 use indelible::spool::{BatchStatus, Inspection};
+use indelible::{Client, Producer, SpoolError};
 
+use super::table;
 use crate::args::PolicyOptions;
 use crate::config;
 use crate::failure::Failure;
 use crate::time::Stopwatch;
 
-/// How often the spool is looked into at most, while records are not delivered.
+/// When the spool is looked into first, once all should be delivered: what it notes of that is written a little later.
+const FIRST_LOOK: Duration = Duration::from_millis(60);
+/// How often later on.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A look takes longer the more there is; this is the part of the time that looking may take.
 const LOOK_SHARE: u32 = 20;
@@ -25,13 +29,17 @@ pub(crate) struct Waiting {
     resends: bool,
     /// A dead batch holds its partition.
     dead_holds: bool,
+    /// Whatever cluster there is will do.
+    adopts: bool,
 }
 
 impl Waiting {
     pub(crate) fn new(directory: &Path, policy: &PolicyOptions, properties: &config::Rest) -> Waiting {
         let set = |name: &str, value: &str| properties.get(name) == Some(value);
         let resends = set("spool.on.unknown", "resend") || policy.resends();
-        Waiting { directory: directory.to_owned(), resends, dead_holds: set("spool.on.dead", "stop") }
+        let dead_holds = set("spool.on.dead", "stop");
+        let adopts = set("spool.adopt", "true") || policy.adopt;
+        Waiting { directory: directory.to_owned(), resends, dead_holds, adopts }
     }
 
     /// Looks into the spool.
@@ -41,10 +49,13 @@ impl Waiting {
     }
 
     fn count(&self, spool: &Inspection) -> Rest {
-        let mut rest = Rest::default();
-        let mut held = BTreeSet::new();
+        let mut rest = Rest { cluster: spool.cluster_id.as_deref().map(Arc::from), ..Rest::default() };
+        let (mut places, mut held) = (BTreeSet::new(), BTreeSet::new());
         for batch in &spool.batches {
             let place = (batch.topic.as_str(), batch.partition);
+            if !batch.status.is_dead() || self.dead_holds {
+                places.insert(place);
+            }
             let is_held = held.contains(&place);
             match &batch.status {
                 BatchStatus::Dead { .. } => rest.dead += batch.records,
@@ -65,6 +76,7 @@ impl Waiting {
                 held.insert(place);
             }
         }
+        rest.partitions = places.len() as u64;
         rest
     }
 }
@@ -82,6 +94,10 @@ pub(crate) struct Rest {
     pub(crate) dead: u64,
     /// Why the first of those that wait for a person does.
     pub(crate) reason: Option<String>,
+    /// Partitions that have any of them, dead ones aside unless they hold their partition.
+    partitions: u64,
+    /// The cluster that the spool belongs to.
+    cluster: Option<Arc<str>>,
 }
 
 impl Rest {
@@ -93,10 +109,10 @@ impl Rest {
     /// What is left and what to do about it. Dead records alone are told only when there are new ones: old ones have been.
     pub(crate) fn told(&self, any_dead: bool, waiting: &Waiting) -> Option<String> {
         let parts = [
-            (self.going, "are not delivered yet"),
-            (self.unknown, "may be in the topic or not"),
-            (self.held, "wait behind those"),
-            (self.dead, "were refused for good"),
+            (self.going, "not delivered yet"),
+            (self.unknown, "of which nobody can tell whether the topic has it"),
+            (self.held, "behind one of those"),
+            (self.dead, "refused for good"),
         ];
         let only_dead = self.records() == self.dead;
         if self.records() == 0 || (only_dead && !any_dead) {
@@ -105,7 +121,7 @@ impl Rest {
         let parts: Vec<String> =
             parts.iter().filter(|part| part.0 > 0).map(|(count, what)| format!("{count} {what}")).collect();
         let directory = waiting.directory.display();
-        let mut told = format!("{} records are kept in the spool {directory}: {}", self.records(), parts.join(", "));
+        let mut told = format!("the spool {directory} keeps {}: {}", table::records(self.records()), parts.join(", "));
         if let Some(reason) = &self.reason {
             told.push_str(&format!(" ({reason})"));
         }
@@ -123,34 +139,55 @@ impl Rest {
 
 /// Waits for a producer that has a spool.
 pub(crate) struct Delivery {
+    client: Client,
     producer: Producer,
     waiting: Waiting,
 }
 
 impl Delivery {
-    pub(crate) fn new(producer: Producer, waiting: &Waiting) -> Delivery {
-        Delivery { producer, waiting: waiting.clone() }
+    pub(crate) fn new(client: &Client, producer: &Producer, waiting: &Waiting) -> Delivery {
+        Delivery { client: client.clone(), producer: producer.clone(), waiting: waiting.clone() }
     }
 
     /// Ends when nothing in the spool goes by itself any more.
     pub(crate) async fn settled(self) -> Result<(), Failure> {
-        let mut pause = LOOK_EVERY;
-        let mut flushed = false;
+        // A flush ends when all is settled, or parked after many attempts. Not when something waits for a person.
+        let mut flush = std::pin::pin!(self.producer.flush());
+        let (mut flushed, mut pause) = (false, LOOK_EVERY);
         loop {
-            // A flush ends when all is settled; it cannot when something waits for a person.
             tokio::select! {
                 biased;
-                () = self.producer.flush(), if !flushed => flushed = true,
+                () = &mut flush, if !flushed => {
+                    (flushed, pause) = (true, FIRST_LOOK);
+                    continue;
+                }
                 () = tokio::time::sleep(pause) => {}
             }
-            let clock = Stopwatch::start();
-            let waiting = self.waiting.clone();
-            let rest = tokio::task::spawn_blocking(move || waiting.rest()).await;
-            let rest = rest.map_err(|error| Failure::local(format!("the spool cannot be looked into: {error}")))??;
-            if rest.going == 0 {
-                return Ok(());
+            let metrics = self.client.metrics();
+            // The figures may be a second old, so what a flush has just brought about is looked at more closely.
+            let is_news = flushed && pause < LOOK_EVERY;
+            let mut cost = Duration::ZERO;
+            if is_news || metrics.spool_held > 0 || flushed && metrics.spool_records == 0 {
+                let clock = Stopwatch::start();
+                let rest = self.look().await?;
+                if rest.going == 0 || metrics.spool_held >= rest.partitions {
+                    return Ok(());
+                }
+                cost = clock.elapsed() * if is_news { 1 } else { LOOK_SHARE };
             }
-            pause = LOOK_EVERY.max(clock.elapsed() * LOOK_SHARE);
+            pause = (pause * 2).min(LOOK_EVERY).max(cost);
+        }
+    }
+
+    async fn look(&self) -> Result<Rest, Failure> {
+        let waiting = self.waiting.clone();
+        let rest = tokio::task::spawn_blocking(move || waiting.rest()).await;
+        let rest = rest.map_err(|error| Failure::local(format!("the spool cannot be looked into: {error}")))??;
+        match (&rest.cluster, self.client.cluster_id()) {
+            (Some(spool), Some(cluster)) if *spool != cluster && !self.waiting.adopts => {
+                Err(Failure::spool(&SpoolError::OtherCluster { spool: spool.clone(), cluster }))
+            }
+            _ => Ok(rest),
         }
     }
 }
@@ -161,10 +198,10 @@ mod tests {
 
     #[test]
     fn dead_records_of_old_are_not_told_again() {
-        let waiting = Waiting { directory: "s".into(), resends: false, dead_holds: false };
+        let waiting = Waiting { directory: "s".into(), resends: false, dead_holds: false, adopts: false };
         let dead = Rest { dead: 3, ..Rest::default() };
         assert_eq!(dead.told(false, &waiting), None);
-        assert!(dead.told(true, &waiting).unwrap().contains("3 were refused for good"));
+        assert!(dead.told(true, &waiting).unwrap().contains("keeps 3 records: 3 refused for good"));
         assert_eq!(Rest::default().told(true, &waiting), None);
         let going = Rest { going: 2, ..Rest::default() };
         assert!(going.told(false, &waiting).unwrap().contains("indelible spool deliver s"));

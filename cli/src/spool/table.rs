@@ -38,6 +38,20 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
+/// `1 record`, `2 records`.
+pub(super) fn records(count: u64) -> String {
+    counted(count, "record", "records")
+}
+
+/// `1 batch`, `2 batches`.
+pub(super) fn batches(count: u64) -> String {
+    counted(count, "batch", "batches")
+}
+
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

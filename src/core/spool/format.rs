@@ -115,6 +115,17 @@ pub(crate) struct GroupHead {
     pub(crate) durable: Place,
     /// Segments with a lower sequence belong to the spool no longer.
     pub(crate) oldest: u64,
+    /// The number of the last group that counted when this was written: what lies between the two never counted.
+    pub(crate) counted: u64,
+}
+
+/// What a segment's first group says of those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Before {
+    /// Up to here everything was synced.
+    pub(crate) durable: Place,
+    /// The number of the last group that counted.
+    pub(crate) counted: u64,
 }
 
 impl GroupHead {
@@ -132,7 +143,7 @@ impl GroupHead {
         put_u64(&mut head, self.durable.segment);
         put_u64(&mut head, self.durable.offset);
         put_u64(&mut head, self.oldest);
-        put_u64(&mut head, 0);
+        put_u64(&mut head, self.counted);
         let crc = crc32c::crc32c(head.get(8..).unwrap_or_default());
         put_at(&mut head, 4, &crc.to_le_bytes());
         put_at(out, 0, &head);
@@ -155,7 +166,13 @@ impl GroupHead {
         let (number, body, entries) = (fields.u64()?, fields.u64()?, fields.u32()?);
         let _ = fields.u32()?;
         let durable = Place { segment: fields.u64()?, offset: fields.u64()? };
-        Some(GroupHead { spool, place, number, body, entries, durable, oldest: fields.u64()? })
+        let (oldest, counted) = (fields.u64()?, fields.u64()?);
+        Some(GroupHead { spool, place, number, body, entries, durable, oldest, counted })
+    }
+
+    /// What it says of earlier segments.
+    pub(crate) fn before(&self) -> Before {
+        Before { durable: self.durable, counted: self.counted }
     }
 
     /// Where the next group begins.
@@ -238,6 +255,11 @@ pub(crate) enum Entry {
         position: u64,
     },
     Cluster(Arc<str>),
+    /// All is for this cluster; identities and acknowledgements of before do not count, nor do `stamps`, if it says so.
+    Adopted {
+        id: Arc<str>,
+        stamps: bool,
+    },
     Topic {
         name: Arc<str>,
         id: TopicId,
@@ -251,8 +273,11 @@ pub(crate) enum Entry {
     /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind.
     Live(Vec<(u64, u64)>),
     SetAside(SetAside),
-    /// This segment counts no longer, although later than the oldest.
-    Dropped(u64),
+    /// This segment counts no longer, although later than the oldest. `before`: what it said of those before it.
+    Dropped {
+        sequence: u64,
+        before: Before,
+    },
 }
 
 const BATCH: u8 = 1;
@@ -266,6 +291,7 @@ const CHECKPOINT: u8 = 8;
 const LIVE: u8 = 9;
 const SET_ASIDE: u8 = 10;
 const DROPPED: u8 = 11;
+const ADOPTED: u8 = 12;
 
 /// The head of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,6 +343,7 @@ impl Entry {
             Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: shortened(outcome) },
             Op::Position { source, position } => Entry::Position { source: source.clone(), position: *position },
             Op::Cluster(id) => Entry::Cluster(id.clone()),
+            Op::Adopted(id) => Entry::Adopted { id: id.clone(), stamps: true },
             Op::Topic { name, id, partitions } => Entry::Topic { name: name.clone(), id: *id, partitions: *partitions },
             Op::Acknowledged { partition, identity, last_sequence, newest, noted } => Entry::Acknowledged {
                 partition: partition.clone(),
@@ -381,6 +408,11 @@ impl Entry {
                 put_str(out, id);
                 CLUSTER
             }
+            Entry::Adopted { id, stamps } => {
+                put_str(out, id);
+                out.push(u8::from(*stamps));
+                ADOPTED
+            }
             Entry::Topic { name, id, partitions } => {
                 put_str(out, name);
                 out.extend_from_slice(&id.0);
@@ -422,8 +454,11 @@ impl Entry {
                 put_u64(out, place.number);
                 SET_ASIDE
             }
-            Entry::Dropped(sequence) => {
+            Entry::Dropped { sequence, before } => {
                 put_u64(out, *sequence);
+                put_u64(out, before.durable.segment);
+                put_u64(out, before.durable.offset);
+                put_u64(out, before.counted);
                 DROPPED
             }
         }
@@ -444,6 +479,7 @@ impl Entry {
             OUTCOME => Entry::Outcome { batch: BatchId(fields.u64()?), outcome: decode_outcome(&mut fields)? },
             POSITION => Entry::Position { source: fields.str()?, position: fields.u64()? },
             CLUSTER => Entry::Cluster(fields.str()?),
+            ADOPTED => Entry::Adopted { id: fields.str()?, stamps: fields.u8()? == 1 },
             TOPIC => Entry::Topic { name: fields.str()?, id: TopicId(fields.array()?), partitions: fields.i32()? },
             ACKNOWLEDGED => Entry::Acknowledged {
                 partition: TopicPartition { topic: fields.str()?, partition: fields.i32()? },
@@ -476,7 +512,13 @@ impl Entry {
                 doubt_below: fields.u64()?,
                 number: fields.u64()?,
             }),
-            DROPPED => Entry::Dropped(fields.u64()?),
+            DROPPED => Entry::Dropped {
+                sequence: fields.u64()?,
+                before: Before {
+                    durable: Place { segment: fields.u64()?, offset: fields.u64()? },
+                    counted: fields.u64()?,
+                },
+            },
             _ => return None,
         };
         fields.bytes.is_empty().then_some(entry)

@@ -1,6 +1,6 @@
 //! What the entries of a spool add up to, and where its batches lie.
 
-use super::format::{BatchHead, Checkpoint, Entry, Place, SetAside, aligned};
+use super::format::{BatchHead, Before, Checkpoint, Entry, Place, SetAside, aligned};
 use super::{Acknowledged, BatchId, Outcome, Recovered, Stamp, Status, StoredBatch, Target};
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -44,8 +44,11 @@ pub(crate) struct State {
     segments: BTreeMap<u64, (u64, u64)>,
     live: u64,
     dead: u64,
+    /// It was adopted by a cluster once.
+    adopted: bool,
     set_aside: Vec<SetAside>,
-    dropped: BTreeSet<u64>,
+    /// With what each said of those before it.
+    dropped: BTreeMap<u64, Before>,
     /// Kept while a spool is read, for [`Recovered`].
     heads: Option<HashMap<u64, BatchHead>>,
     /// One copy of each topic's name, however many batches it has.
@@ -73,6 +76,7 @@ impl State {
                 self.positions.insert(source.clone(), *position);
             }
             Entry::Cluster(id) => self.cluster = Some(id.clone()),
+            Entry::Adopted { id, stamps } => self.adopt(id, *stamps),
             Entry::Topic { name, id, partitions } => {
                 self.topics.insert(name.clone(), (*id, *partitions));
             }
@@ -94,9 +98,21 @@ impl State {
                     self.set_aside.push(*place);
                 }
             }
-            Entry::Dropped(sequence) => {
-                self.dropped.insert(*sequence);
+            Entry::Dropped { sequence, before } => {
+                self.dropped.insert(*sequence, *before);
             }
+        }
+    }
+
+    fn adopt(&mut self, cluster: &Arc<str>, stamps: bool) {
+        self.cluster = Some(cluster.clone());
+        self.adopted = true;
+        self.acknowledged.clear();
+        self.checkpoint.last = None;
+        self.checkpoint.epochs.clear();
+        if stamps {
+            self.stamps.clear();
+            self.statuses.retain(|_, status| matches!(status, Status::Dead { .. }));
         }
     }
 
@@ -217,7 +233,7 @@ impl State {
     }
 
     /// Segments that count no longer although later than the oldest.
-    pub(crate) fn dropped(&self) -> &BTreeSet<u64> {
+    pub(crate) fn dropped(&self) -> &BTreeMap<u64, Before> {
         &self.dropped
     }
 
@@ -252,7 +268,9 @@ impl State {
 
     /// Everything that does not hang on a batch, restated: the beginning of every segment.
     pub(crate) fn restate(&self) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = self.cluster.iter().cloned().map(Entry::Cluster).collect();
+        // What it forgot must not come back from older segments.
+        let cluster = |id| if self.adopted { Entry::Adopted { id, stamps: false } } else { Entry::Cluster(id) };
+        let mut entries: Vec<Entry> = self.cluster.iter().cloned().map(cluster).collect();
         for (name, (id, partitions)) in &self.topics {
             entries.push(Entry::Topic { name: name.clone(), id: *id, partitions: *partitions });
         }
@@ -263,7 +281,8 @@ impl State {
             entries.push(Entry::Acknowledged { partition: partition.clone(), acknowledged: *acknowledged });
         }
         entries.extend(self.set_aside.iter().copied().map(Entry::SetAside));
-        entries.extend(self.dropped.iter().copied().map(Entry::Dropped));
+        let dropped = self.dropped.iter();
+        entries.extend(dropped.map(|(sequence, before)| Entry::Dropped { sequence: *sequence, before: *before }));
         entries.push(self.checkpoint());
         entries
     }

@@ -71,8 +71,8 @@ impl Sender {
     }
 }
 
-/// The batches of `producer_id` between `from` (else the start of the log) and the end of what the leader has now; all of
-/// it is replicated when it is read. An error is a passing failure, in words.
+/// The batches of `producer_id` between `from` (else the start of the log) and the end of what the leader has now; all
+/// of it is replicated when it is read. An error is a passing failure, in words.
 pub(super) async fn scan(
     cluster: &Cluster,
     partition: &TopicPartition,

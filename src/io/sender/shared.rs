@@ -4,8 +4,6 @@ mod closing;
 mod cut;
 mod unpartitioned;
 
-pub(crate) use cut::Cut;
-
 use super::budget::Budget;
 use crate::config::{Durability, ProducerConfig};
 use crate::core::produce::accumulator::{

@@ -52,7 +52,11 @@ impl Directory {
         let path = &plain(path);
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make(path).map_err(|source| failed(path, "cannot be made", source))?;
+                match make(path) {
+                    // Somebody else was quicker: the lock decides.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other.map_err(|source| failed(path, "cannot be made", source))?,
+                }
             }
             Err(source) => return Err(failed(path, "cannot be looked at", source)),
             Ok(_) => {}
@@ -70,7 +74,11 @@ impl Directory {
             }
             _ => false,
         };
-        let mut lock = open(&lock_path, true, is_new).map_err(|source| refused(&lock_path, source))?;
+        let opened = match open(&lock_path, true, is_new) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(&lock_path, true, false),
+            other => other,
+        };
+        let mut lock = opened.map_err(|source| refused(&lock_path, source))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

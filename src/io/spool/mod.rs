@@ -4,8 +4,12 @@ mod disk;
 pub(crate) mod engine;
 #[cfg(test)]
 mod engine_tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod faulty;
 pub(crate) mod files;
 pub(crate) mod inspect;
+#[cfg(test)]
+mod model_tests;
 mod reclaim;
 mod room;
 pub(crate) mod scan;

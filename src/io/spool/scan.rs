@@ -3,14 +3,15 @@
 use super::disk::Disk;
 use super::files::Files;
 use crate::core::spool::format::{
-    ALIGN, ENTRY_HEAD, Entry, EntryHead, GROUP_HEAD, GroupHead, Place, SEGMENT_HEAD, SegmentHead, SegmentRead, SpoolId,
-    VERSION, entry_crc,
+    ALIGN, Before, ENTRY_HEAD, Entry, EntryHead, GROUP_HEAD, GroupHead, Place, SEGMENT_HEAD, SegmentHead, SegmentRead,
+    SpoolId, VERSION, entry_crc,
 };
 use crate::core::spool::state::State;
 use crate::error::SpoolError;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How much is read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = if cfg!(test) { 5000 } else { 1 << 20 };
 
 /// A file of the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,10 @@ pub(crate) struct SegmentFile {
     pub(crate) size: u64,
     /// Where its last group ends.
     pub(crate) end: u64,
+    /// What its first group says of those before it.
+    pub(crate) before: Before,
+    /// Up to here it was synced, as later groups say.
+    pub(crate) synced: u64,
 }
 
 /// A damaged place.
@@ -97,23 +102,22 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     for (sequence, name, size) in heads {
         scan.sequence = scan.sequence.max(sequence.unwrap_or(0));
         match sequence {
-            Some(sequence) => readers.push(Segment { spool, name, sequence, size, first: None, file: None }),
+            Some(sequence) => readers.push(Segment {
+                spool,
+                name,
+                sequence,
+                size,
+                first: None,
+                is_begun: false,
+                synced: 0,
+                file: None,
+            }),
             None => headless.push((name, size)),
         }
     }
-    readers.sort_by_key(|segment| segment.sequence);
-    for segment in &mut readers {
-        segment.first = segment.next_head(disk, SEGMENT_HEAD, 0)?;
-        segment.close();
-    }
-    // The newest group knows which segments still count.
-    if let Some(newest) = readers.iter_mut().rev().find(|segment| segment.first.is_some()) {
-        let (mut at, mut number) = (SEGMENT_HEAD, 0);
-        while let Some(head) = newest.next_head(disk, at, number)? {
-            scan.oldest = scan.oldest.max(head.oldest);
-            (at, number) = (head.end(), head.number);
-        }
-        newest.close();
+    scan.find_oldest(disk, &mut readers)?;
+    if scan.find_hidden(disk, &mut readers)? {
+        scan.find_oldest(disk, &mut readers)?;
     }
     // Of two with one number one was not begun to its end.
     readers.dedup_by(|later, earlier| {
@@ -139,7 +143,7 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
                 && known.place.offset <= found.place.offset
                 && found.place.offset < known.place.offset.saturating_add(known.len.max(1))
         };
-        !state.dropped().contains(&found.place.segment) && !state.set_aside().iter().any(inside)
+        !state.dropped().contains_key(&found.place.segment) && !state.set_aside().iter().any(inside)
     });
     if scan.damage.iter().all(|found| !found.name.is_empty()) {
         // Nothing is missing, so they were never begun to the end.
@@ -202,33 +206,129 @@ fn newest_group<F: Files>(
     Ok(newest.map(|head| SegmentHead { spool: head.spool, sequence: head.place.segment }))
 }
 
+/// Where segments end, by what later ones say, also those that are gone.
+fn ends<F: Files>(disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<BTreeMap<u64, Before>, SpoolError> {
+    let mut ends: BTreeMap<u64, Before> = BTreeMap::new();
+    let mut note = |before: Before| {
+        let end = ends.entry(before.durable.segment).or_insert(before);
+        end.durable = end.durable.max(before.durable);
+        end.counted = end.counted.max(before.counted);
+    };
+    for segment in readers.iter() {
+        if let Some(head) = segment.first.filter(|head| head.durable.segment < segment.sequence) {
+            // While it is not whole, what it restates does not count, and it may be gone the next time.
+            let counted = if segment.is_begun { head.counted } else { 0 };
+            note(Before { counted, ..head.before() });
+        }
+    }
+    let is_gap = |pair: &[Segment<F>]| matches!(pair, [one, next] if one.sequence + 1 < next.sequence);
+    if !readers.windows(2).any(is_gap) {
+        return Ok(ends);
+    }
+    // What was dropped is said again at the beginning of each later segment.
+    for segment in readers.iter_mut().rev() {
+        let (mut at, mut number) = (SEGMENT_HEAD, 0);
+        while let Some(head) = segment.next_head(disk, at, number)? {
+            let read = segment.read_group(disk, &head)?;
+            for (entry, ..) in read.good {
+                if let Entry::Dropped { before, .. } = entry {
+                    note(before);
+                }
+            }
+            (at, number) = (head.end(), head.number);
+        }
+        segment.close();
+        if segment.is_begun {
+            break;
+        }
+    }
+    Ok(ends)
+}
+
 impl Scan {
-    fn walk<F: Files>(&mut self, disk: &mut Disk<F>, mut readers: Vec<Segment<F>>) -> Result<(), SpoolError> {
-        for i in 0..readers.len() {
-            let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);
-            let Some(segment) = readers.get_mut(i) else { break };
-            let claimed = later.map(|head| head.durable).unwrap_or_default();
-            let end = self.walk_segment(disk, segment, claimed)?;
+    /// Reads which segments still count: the newest group knows.
+    fn find_oldest<F: Files>(&mut self, disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<(), SpoolError> {
+        readers.sort_by_key(|segment| segment.sequence);
+        for segment in readers.iter_mut() {
+            segment.first = segment.next_head(disk, SEGMENT_HEAD, 0)?;
+            if let Some(first) = segment.first {
+                segment.is_begun = segment.read_group(disk, &first)?.bad.is_empty();
+            }
             segment.close();
-            let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
-            self.segments.push(SegmentFile { name, sequence, size, end });
+        }
+        if let Some(newest) = readers.iter_mut().rev().find(|segment| segment.first.is_some()) {
+            let (mut at, mut number) = (SEGMENT_HEAD, 0);
+            while let Some(head) = newest.next_head(disk, at, number)? {
+                self.oldest = self.oldest.max(head.oldest);
+                (at, number) = (head.end(), head.number);
+            }
+            newest.close();
         }
         Ok(())
     }
 
-    /// Takes in the groups of a segment. `claimed`: what later segments say was synced. Returns where the groups end.
+    /// A disk may lose the write of a segment's head, and show that of the file's earlier life, or write another's there.
+    /// Its groups tell. Says whether there was one.
+    fn find_hidden<F: Files>(&mut self, disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<bool, SpoolError> {
+        let mut known = BTreeSet::new();
+        let doubles = readers.iter().map(|segment| segment.sequence).filter(|sequence| !known.insert(*sequence));
+        let doubles: BTreeSet<u64> = doubles.collect();
+        let (oldest, mut found) = (self.oldest, false);
+        let in_doubt = |segment: &&mut Segment<F>| segment.sequence < oldest || doubles.contains(&segment.sequence);
+        for segment in readers.iter_mut().filter(in_doubt) {
+            let mut file = disk.open(&segment.name, false)?;
+            let newest = newest_group(disk, &segment.name, &mut file, segment.size)?;
+            let newest = newest.filter(|head| head.spool == segment.spool && head.sequence >= self.oldest);
+            if let Some(head) = newest.filter(|head| !known.contains(&head.sequence)) {
+                segment.sequence = head.sequence;
+                self.sequence = self.sequence.max(head.sequence);
+                found = true;
+            }
+        }
+        Ok(found)
+    }
+
+    fn walk<F: Files>(&mut self, disk: &mut Disk<F>, mut readers: Vec<Segment<F>>) -> Result<(), SpoolError> {
+        let ends = ends(disk, &mut readers)?;
+        for i in 0..readers.len() {
+            let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);
+            let Some(segment) = readers.get_mut(i) else { break };
+            // Where its end is not known, all of it counts as synced, since what comes later was written after it.
+            let exact = ends.get(&segment.sequence);
+            let claimed = exact.map(|end| end.durable).or(later.map(|head| head.durable)).unwrap_or_default();
+            let counted = exact.map(|end| end.counted).filter(|counted| *counted > 0).unwrap_or(u64::MAX);
+            let end = self.walk_segment(disk, segment, Before { durable: claimed, counted })?;
+            segment.close();
+            let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
+            let before = segment.first.map(|head| head.before()).unwrap_or_default();
+            let proven = Place { segment: sequence, offset: segment.synced }.max(claimed);
+            let synced = if proven.segment == sequence { proven.offset.min(end) } else { end };
+            self.segments.push(SegmentFile { name, sequence, size, end, before, synced });
+        }
+        Ok(())
+    }
+
+    /// Takes in the groups of a segment. `later`: what later segments say of it. Returns where the groups end.
     fn walk_segment<F: Files>(
         &mut self,
         disk: &mut Disk<F>,
         segment: &mut Segment<F>,
-        claimed: Place,
+        later: Before,
     ) -> Result<u64, SpoolError> {
+        let claimed = later.durable;
         let mut at = SEGMENT_HEAD;
         loop {
             let here = Place { segment: segment.sequence, offset: at };
             let head = segment.head_at(disk, at)?.filter(|head| head.number > self.number);
             if let Some(head) = head {
+                if head.number > later.counted {
+                    // Its sync failed, and it was written anew elsewhere, or never again.
+                    return Ok(at);
+                }
                 let read = segment.read_group(disk, &head)?;
+                if head.durable.segment == segment.sequence {
+                    segment.synced = segment.synced.max(head.durable.offset);
+                }
                 if read.bad.is_empty() {
                     self.apply(&head, &read);
                     at = head.end();
@@ -325,8 +425,11 @@ impl Scan {
         while let Some(segment) = self.segments.pop_if(is_unfinished) {
             self.unused.push((segment.name, segment.size));
         }
-        for sequence in self.segments.last().map_or(1, |last| last.sequence + 1)..=self.sequence {
-            self.state.apply(&Entry::Dropped(sequence), Place { segment: sequence, offset: 0 }, 0, 0);
+        let last = self.segments.last().map(|last| Place { segment: last.sequence, offset: last.end });
+        let durable = last.unwrap_or_default();
+        let before = Before { durable, counted: self.number };
+        for sequence in durable.segment + 1..=self.sequence {
+            self.state.apply(&Entry::Dropped { sequence, before }, durable, 0, 0);
         }
     }
 
@@ -369,6 +472,10 @@ struct Segment<F: Files> {
     sequence: u64,
     size: u64,
     first: Option<GroupHead>,
+    /// The first group is whole.
+    is_begun: bool,
+    /// Up to here it was synced, as its own groups say.
+    synced: u64,
     file: Option<(F::File, Window)>,
 }
 
@@ -460,7 +567,9 @@ impl<F: Files> Segment<F> {
     fn crc(&mut self, disk: &mut Disk<F>, mut at: u64, mut len: u64) -> Result<Option<u32>, SpoolError> {
         let mut crc = 0;
         while len > 0 {
-            let part = len.min(CHUNK as u64);
+            // What is here already is not read again.
+            let here = self.file.as_ref().map_or(0, |(_, window)| window.rest(at));
+            let part = len.min(if here > 0 { here } else { CHUNK as u64 });
             let Some(bytes) = self.bytes(disk, at, part as usize)? else { return Ok(None) };
             crc = crc32c::crc32c_append(crc, bytes);
             (at, len) = (at + part, len - part);
@@ -473,10 +582,18 @@ impl<F: Files> Segment<F> {
 #[derive(Default)]
 struct Window {
     start: u64,
-    bytes: Vec<u8>,
+    /// How much of `buf` was read.
+    len: usize,
+    buf: Vec<u8>,
 }
 
 impl Window {
+    /// How much from `at` on is here.
+    fn rest(&self, at: u64) -> u64 {
+        let end = self.start + self.len as u64;
+        if at >= self.start { end.saturating_sub(at) } else { 0 }
+    }
+
     /// `len` bytes at `at`; none when the file ends before.
     fn get<F: Files>(
         &mut self,
@@ -486,15 +603,15 @@ impl Window {
         at: u64,
         len: usize,
     ) -> Result<Option<&[u8]>, SpoolError> {
-        let inside = at >= self.start && at + len as u64 <= self.start + self.bytes.len() as u64;
-        if !inside {
-            self.bytes.resize(len.max(CHUNK), 0);
+        if self.rest(at) < len as u64 {
+            if self.buf.len() < len.max(CHUNK) {
+                self.buf.resize(len.max(CHUNK), 0);
+            }
+            self.len = 0;
             self.start = at;
-            let read = disk.read(name, file, at, &mut self.bytes);
-            self.bytes.truncate(*read.as_ref().unwrap_or(&0));
-            read?;
+            self.len = disk.read(name, file, at, &mut self.buf)?;
         }
         let from = (at - self.start) as usize;
-        Ok(self.bytes.get(from..from + len))
+        Ok(self.buf.get(..self.len).and_then(|bytes| bytes.get(from..)?.get(..len)))
     }
 }

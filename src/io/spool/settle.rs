@@ -7,15 +7,36 @@ use super::scan::Found;
 use crate::core::spool::Damage;
 use crate::core::spool::format::{Entry, SetAside};
 use crate::error::SpoolError;
+use std::io::IoSlice;
+
+/// How much is written again at once.
+const PART: u64 = 1 << 20;
 
 impl<F: Files> Engine<F> {
+    /// What was read may be in memory only, and if a sync of the last process failed, the system takes it for written: a
+    /// sync alone would do nothing. So whatever no later group proves to have been synced is written again as it is.
+    fn write_unproven(&mut self) -> Result<(), SpoolError> {
+        for segment in self.segments.values_mut().filter(|segment| segment.synced < segment.end) {
+            let mut file = self.disk.open(&segment.name, true)?;
+            let mut at = segment.synced;
+            while at < segment.end {
+                let mut part = vec![0; (segment.end - at).min(PART) as usize];
+                let len = self.disk.read(&segment.name, &mut file, at, &mut part)?;
+                let part = part.get(..len).filter(|part| !part.is_empty());
+                let Some(part) = part else { break };
+                self.disk.write(&segment.name, &mut file, at, &mut [IoSlice::new(part)])?;
+                at += len as u64;
+            }
+            self.disk.sync(&segment.name, &mut file)?;
+            segment.synced = segment.end;
+        }
+        self.disk.sync_dir()
+    }
+
     /// Syncs what the last process wrote and did not sync, sets damaged places aside, and notes durably that they are.
     pub(super) fn settle(&mut self, damage: Vec<Found>) -> Result<Vec<Damage>, SpoolError> {
-        if let Some(last) = self.segments.values().next_back() {
-            let mut file = self.disk.open(&last.name, true)?;
-            self.disk.sync(&last.name, &mut file)?;
-        }
-        let dropped = self.state.dropped().clone();
+        self.write_unproven()?;
+        let dropped: Vec<u64> = self.state.dropped().keys().copied().collect();
         for sequence in dropped {
             if let Some(file) = self.segments.remove(&sequence) {
                 self.doomed.push(file.name);

@@ -149,12 +149,13 @@ impl<B: Stampable> Window<B> {
     /// Whether a leader that does not know the producer cannot have the batch, if its log begins at `log_start`.
     pub(super) fn is_absence_proven(&self, entry: &Entry<B>, log_start: Option<i64>) -> bool {
         let noted = entry.batch.as_ref().and_then(Stampable::noted).map_or(0, |noted| noted.offset);
-        // A replica that builds its state from the log knows only who is in what is left of it. Without a spool that would
-        // have to happen within the delivery timeout.
+        // A replica that builds its state from the log knows only who is in what is left of it. Without a spool that
+        // would have to happen within the delivery timeout.
         !self.old_dated(entry) && (!self.config.durable || log_start.is_some_and(|start| start <= noted))
     }
 
-    /// Whether a batch that ends with `last` was replicated, by what was acknowledged, and `found` does not tell otherwise.
+    /// Whether a batch that ends with `last` was replicated, by what was acknowledged, and `found` does not tell
+    /// otherwise.
     pub(super) fn is_proven(&self, last: i32, found: i32) -> bool {
         self.confirmed.is_some_and(|confirmed| distance(confirmed, last) >= 0 && distance(found, confirmed) >= 0)
     }

@@ -1,34 +1,34 @@
 //! The window of one partition: which batch goes next, under which identity, and what an answer means for the others.
 //!
 //! ```text
-//!            push             next: stamp, save        next: send             answer
-//!  sealed ─────────▶ pending ───────────────▶ saving ─────────────▶ in flight ──────▶ settled (delivered, failed, unknown)
-//!                       ▲     (without a spool: stamped and sent at once) │     ▲
-//!                       │ epoch closed:                                   │     │ next: the same bytes again, oldest first
-//!                       │ epoch + 1, sequence 0                           ▼     │
-//!                       └─────────────────────── absent ◀──────────────── waiting ──▶ stored (a later one must confirm it)
-//!                                                                         ▲
-//!                                         restored: a former process may have sent it
+//!           push            next: stamp, save        next: send            answer
+//!  sealed ────────▶ pending ───────────────▶ saving ──────────▶ in flight ──────▶ settled (delivered, failed, unknown)
+//!                      ▲     (without a spool: stamped and sent)  │    ▲
+//!                      │ epoch closed:                            │    │ next: the same bytes again, oldest first
+//!                      │ epoch + 1, sequence 0                    ▼    │
+//!                      └─────────────────── absent ◀───────────── waiting ──▶ stored (a later one must confirm it)
+//!                                                                  ▲
+//!                                  restored: a former process may have sent it
 //! ```
 //!
 //! The rules (KIP-98 says what brokers check; the measured rest is in ARCHITECTURE.md, "When may a batch fail?"):
-//! - A batch gets its sequence when it is sent for the first time; with a spool up to five are stamped ahead, and none is
-//!   sent before its stamp is on disk. From then on its bytes never change under that epoch.
+//! - A batch gets its sequence when it is sent for the first time; with a spool up to five are stamped ahead, and none
+//!   is sent before its stamp is on disk. From then on its bytes never change under that epoch.
 //! - At most five are unsettled, because the broker remembers five. One only while the window is *cold*: until this
 //!   leadership has acknowledged a batch of this identity, and after every failure. Old-dated batches always go alone,
 //!   because the broker may forget the producer between two of them.
-//! - A batch that is given up or refused for good leaves a gap, so it *closes the epoch*: what was sent after it is first
-//!   resolved, and only what is proven absent is stamped again, from sequence 0 of the next epoch.
-//! - A batch is *in doubt* once an attempt of it ended without a definite refusal. Only then can "out of order" mean that
-//!   it is stored already, and only then does giving it up mean "unknown" instead of "failed".
-//! - *Restored* batches (`restore.rs`) are all in doubt, in a closed epoch. One probe tells of all; they go one by one, and
-//!   what makes the probe's answer stale starts over at the probe. What is absent goes as it stands, because a late request
-//!   of the former process is then recognised as the same; only what comes after a gap or after one without a stamp is
-//!   stamped anew. Own batches start above every epoch that any process gave out.
-//! - *Stored* batches count once a later one is confirmed under the same leadership. With nobody left to confirm them, the
-//!   log itself is searched (`scan.rs`).
-//! - A leader that does not know the producer may have forgotten it. That a batch is absent is proven by its age and the
-//!   start of the log, else by a search; if that fails too, its fate is unknown.
+//! - A batch that is given up or refused for good leaves a gap, so it *closes the epoch*: what was sent after it is
+//!   first resolved, and only what is proven absent is stamped again, from sequence 0 of the next epoch.
+//! - A batch is *in doubt* once an attempt of it ended without a definite refusal. Only then can "out of order" mean
+//!   that it is stored already, and only then does giving it up mean "unknown" instead of "failed".
+//! - *Restored* batches (`restore.rs`) are all in doubt, in a closed epoch. One probe tells of all; they go one by one,
+//!   and what makes the probe's answer stale starts over at the probe. What is absent goes as it stands, because a late
+//!   request of the former process is then recognised as the same; only what comes after a gap or after one without a
+//!   stamp is stamped anew. Own batches start above every epoch that any process gave out.
+//! - *Stored* batches count once a later one is confirmed under the same leadership. With nobody left to confirm them,
+//!   the log itself is searched (`scan.rs`).
+//! - A leader that does not know the producer may have forgotten it. That a batch is absent is proven by its age and
+//!   the start of the log, else by a search; if that fails too, its fate is unknown.
 
 mod access;
 mod answers;
@@ -90,8 +90,8 @@ pub(crate) enum Next {
     Idle,
     /// Nothing before this time.
     Wait(Instant),
-    /// Write this batch and its stamp to disk, after all that was settled before, then call [`Window::on_saved`]; it is not
-    /// sent before that.
+    /// Write this batch and its stamp to disk, after all that was settled before, then call [`Window::on_saved`]; it is
+    /// not sent before that.
     Save(EntryId),
     /// Send this batch; it counts as in flight now.
     Send(EntryId),
@@ -215,10 +215,11 @@ enum ProbeCause {
     Restart,
     /// It answered "out of order" to the oldest open batch.
     OutOfOrder,
-    /// The batch in doubt is so old-dated, or was sent to another leader so long ago, that this one may not remember it.
-    Doubtful,
-    /// The batch in doubt comes after one that will be stamped anew, or was given up: a leader that knows neither would take
+    /// The batch in doubt is so old-dated, or was sent to another leader so long ago, that this one may not remember
     /// it.
+    Doubtful,
+    /// The batch in doubt comes after one that will be stamped anew, or was given up: a leader that knows neither would
+    /// take it.
     Behind,
     /// The batch in doubt was refused for good, which an earlier attempt may have been spared.
     Refusal(ProduceVerdict),

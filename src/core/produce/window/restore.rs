@@ -21,8 +21,8 @@ pub(crate) struct Restored<B> {
     pub(crate) acknowledged_newest: i64,
     /// New batches start at this epoch or a later one; negative when there is none left.
     pub(crate) floor: i16,
-    /// The batches up to the last one stamped under that identity, oldest first, with the sequences of their first records;
-    /// none for one that has no such stamp: half of one that was split while later ones were under way.
+    /// The batches up to the last one stamped under that identity, oldest first, with the sequences of their first
+    /// records; none for one that has no such stamp: half of one that was split while later ones were under way.
     pub(crate) entries: Vec<(B, Option<i32>)>,
     /// The others, in order.
     pub(crate) pending: Vec<B>,
@@ -119,8 +119,8 @@ impl<B: Stampable> Window<B> {
                     self.all_absent(identity, None, out);
                 }
             }
-            // An epoch begins only when all older ones are resolved, so the outcome was known once and is not on disk. The
-            // broker takes nothing of the old epoch any more; the log has the answer.
+            // An epoch begins only when all older ones are resolved, so the outcome was known once and is not on disk.
+            // The broker takes nothing of the old epoch any more; the log has the answer.
             ProbeAnswer::Known { epoch, .. } if epoch < self.floor => self.scan_oldest(leader, false),
             ProbeAnswer::Known { .. } => {
                 while let Some(at) = self.oldest_unresolved() {

@@ -114,7 +114,7 @@ impl Sender {
     /// `send` waits for memory: what is on disk gives its own up, and what is not goes there.
     pub(super) fn make_room(&mut self, now: Instant) {
         let Some(keeper) = &mut self.keeper else { return };
-        keeper.urged = None;
+        keeper.urged = Some(now);
         let write_ahead = keeper.is_write_ahead();
         for id in 0..self.parts.len() {
             if self.parts.get(id).is_none_or(|part| now < part.progress + PATIENCE) {

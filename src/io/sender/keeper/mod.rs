@@ -156,6 +156,14 @@ impl Keeper {
     }
 }
 
+/// Which log a batch of the queue for `partition` is for.
+fn target(partition: &TopicPartition, batch: &ReadyBatch) -> Target {
+    match &batch.chosen {
+        Some(chosen) => Target::Unpartitioned { topic: partition.topic.clone(), chosen: chosen.clone() },
+        None => Target::Partition(partition.clone()),
+    }
+}
+
 impl Sender {
     /// What the spool needs at the beginning of each turn.
     pub(super) fn keep(&mut self, now: Instant) {
@@ -224,12 +232,12 @@ impl Sender {
         let Some(part) = self.parts.get_mut(id) else { return };
         if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.is_write_ahead()) {
             let partition = &part.queue.partition;
-            let target = match &batch.chosen {
-                Some(chosen) => Target::Unpartitioned { topic: partition.topic.clone(), chosen: chosen.clone() },
-                None => Target::Partition(partition.clone()),
-            };
+            let target = target(partition, &batch);
             keeper.note_topic(&partition.topic, part.topic_id, part.partitions);
-            keeper.write(id, target, part.topic_id, &mut batch);
+            // Before the brokers have said anything it is for the topic that the spool remembers.
+            let remembered = keeper.topics.get(&partition.topic).map_or(TopicId::NONE, |(id, _)| *id);
+            let topic_id = if part.topic_id.is_some() { part.topic_id } else { remembered };
+            keeper.write(id, target, topic_id, &mut batch);
         }
         part.push(batch);
     }
@@ -239,7 +247,7 @@ impl Sender {
         if self.keeper.is_none() || self.is_behind_undivided(id) || !self.is_within_reach(id) {
             return;
         }
-        while let Some(part) = self.parts.get_mut(id).filter(|part| part.held.is_none()) {
+        while let Some(part) = self.parts.get_mut(id).filter(|part| part.asked && part.held.is_none()) {
             let Some(entry) = part.window.save_next() else { break };
             self.save(id, entry);
         }

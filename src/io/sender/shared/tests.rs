@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use super::cut::Cut;
 use super::*;
 use crate::config::{ClientConfig, SpoolConfig};
 use crate::core::produce::accumulator::{ReadyBatch, Scattered, Take};

@@ -638,8 +638,8 @@ fn each_record_once_where_nobody_may_ask() {
     many(500, Weather { blind: true, ..FAIR });
 }
 
-/// Not together: a log that was cut back by an unclean election and trimmed to where the cut was cannot be told from one
-/// that never had the batch.
+/// Not together: a log that was cut back by an unclean election and trimmed to where the cut was cannot be told from
+/// one that never had the batch.
 #[test]
 fn each_record_once_where_everything_happens() {
     many(300, Weather { old_dates: true, retention: true, ..FAIR });

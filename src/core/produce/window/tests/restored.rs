@@ -277,3 +277,24 @@ fn the_others_of_a_fenced_producer_keep_their_stamps() {
     window.on_answer(b.id, answer(LEADER, ProduceVerdict::Fenced, -1), now, &mut out);
     assert_eq!(fates(&out), "d0 f1 u2");
 }
+
+/// One is refused for good, and the process dies before that is on disk. Had the next one been taken as it stands, the
+/// next process would believe that the refused one is stored before it.
+#[test]
+fn nothing_goes_as_it_stands_behind_a_given_up_one() {
+    let (mut window, mut out) = (restored(2), vec![]);
+    let empty = ProbeAnswer::Empty { log_start: Some(0) };
+    window.next(Instant::now(), 0, LEADER);
+    window.on_probe(LEADER, empty, &mut out);
+    out.clear();
+    answered(&mut window, 5, ErrorCode::MESSAGE_TOO_LARGE, &mut out);
+    for fate in ["", "f0"] {
+        assert_eq!(fates(&out), fate);
+        assert_eq!(window.next(Instant::now(), 0, LEADER), Next::Probe, "the refusal, then the one behind it");
+        window.on_probe(LEADER, empty, &mut out);
+        out.retain(|settled| !matches!(settled, Settled::AcknowledgedLost { .. }));
+    }
+    let Next::Save(id) = window.next(Instant::now(), 0, LEADER) else { panic!("nothing to save: {window:?}") };
+    assert_eq!(window.batch(id).map(|(batch, first)| (batch.from, first)), Some((1, 0)));
+    assert_eq!(window.identity().unwrap().epoch, 3);
+}
