@@ -5,6 +5,8 @@
 //! no broker, as in an outage. `INDELIBLE_BENCH_DIR` is where the spool lies.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark")]
 
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may fail loudly")]
+
 use std::fs::{File, read_to_string};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! A producer with a spool through its life: written ahead, closed with records left, opened again.
 
+#![allow(clippy::unwrap_used, reason = "a scenario may fail loudly")]
+
 mod producer_support;
 
 use indelible::{Client, Durability, Producer, Record, SendError};
