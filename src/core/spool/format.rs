@@ -251,10 +251,12 @@ pub(crate) enum Entry {
     /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind.
     Live(Vec<(u64, u64)>),
     SetAside(SetAside),
-    /// This segment counts no longer, although later than the oldest. `before`: what it said was synced before it.
-    Dropped {
-        sequence: u64,
-        before: Place,
+    /// This segment counts no longer, although later than the oldest.
+    Dropped(u64),
+    /// A segment before this one: where the groups that count end, and up to where it was synced.
+    Ended {
+        end: Place,
+        synced: u64,
     },
 }
 
@@ -269,6 +271,7 @@ const CHECKPOINT: u8 = 8;
 const LIVE: u8 = 9;
 const SET_ASIDE: u8 = 10;
 const DROPPED: u8 = 11;
+const ENDED: u8 = 12;
 
 /// The head of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -425,11 +428,15 @@ impl Entry {
                 put_u64(out, place.number);
                 SET_ASIDE
             }
-            Entry::Dropped { sequence, before } => {
+            Entry::Dropped(sequence) => {
                 put_u64(out, *sequence);
-                put_u64(out, before.segment);
-                put_u64(out, before.offset);
                 DROPPED
+            }
+            Entry::Ended { end, synced } => {
+                put_u64(out, end.segment);
+                put_u64(out, end.offset);
+                put_u64(out, *synced);
+                ENDED
             }
         }
     }
@@ -481,10 +488,10 @@ impl Entry {
                 doubt_below: fields.u64()?,
                 number: fields.u64()?,
             }),
-            DROPPED => Entry::Dropped {
-                sequence: fields.u64()?,
-                before: Place { segment: fields.u64()?, offset: fields.u64()? },
-            },
+            DROPPED => Entry::Dropped(fields.u64()?),
+            ENDED => {
+                Entry::Ended { end: Place { segment: fields.u64()?, offset: fields.u64()? }, synced: fields.u64()? }
+            }
             _ => return None,
         };
         fields.bytes.is_empty().then_some(entry)

@@ -45,8 +45,7 @@ pub(crate) struct State {
     live: u64,
     dead: u64,
     set_aside: Vec<SetAside>,
-    /// With what each said was synced before it.
-    dropped: BTreeMap<u64, Place>,
+    dropped: BTreeSet<u64>,
     /// Kept while a spool is read, for [`Recovered`].
     heads: Option<HashMap<u64, BatchHead>>,
     /// One copy of each topic's name, however many batches it has.
@@ -95,9 +94,11 @@ impl State {
                     self.set_aside.push(*place);
                 }
             }
-            Entry::Dropped { sequence, before } => {
-                self.dropped.insert(*sequence, *before);
+            Entry::Dropped(sequence) => {
+                self.dropped.insert(*sequence);
             }
+            // Only for reading.
+            Entry::Ended { .. } => {}
         }
     }
 
@@ -218,7 +219,7 @@ impl State {
     }
 
     /// Segments that count no longer although later than the oldest.
-    pub(crate) fn dropped(&self) -> &BTreeMap<u64, Place> {
+    pub(crate) fn dropped(&self) -> &BTreeSet<u64> {
         &self.dropped
     }
 
@@ -264,8 +265,7 @@ impl State {
             entries.push(Entry::Acknowledged { partition: partition.clone(), acknowledged: *acknowledged });
         }
         entries.extend(self.set_aside.iter().copied().map(Entry::SetAside));
-        let dropped = self.dropped.iter();
-        entries.extend(dropped.map(|(sequence, before)| Entry::Dropped { sequence: *sequence, before: *before }));
+        entries.extend(self.dropped.iter().copied().map(Entry::Dropped));
         entries.push(self.checkpoint());
         entries
     }

@@ -153,6 +153,9 @@ impl<F: Files> Engine<F> {
                 return Err(error);
             }
             self.durable = end;
+            if let Some(file) = self.segments.get_mut(&end.segment) {
+                file.synced = end.offset;
+            }
         }
         Ok(())
     }
@@ -237,11 +240,13 @@ impl<F: Files> Engine<F> {
         builder.place(spool, place, number, durable, oldest);
         current.write(&mut self.disk, builder).map_err(Failed::Write)?;
         current.at += len;
-        if let Some(file) = self.segments.get_mut(&current.sequence) {
-            (file.end, file.size) = (current.at, current.filled);
-        }
+        let (end, size) = (current.at, current.filled);
         if sync {
             self.flush().map_err(Failed::Sync)?;
+        }
+        // Only now it counts.
+        if let Some(file) = self.segments.get_mut(&place.segment) {
+            (file.end, file.size) = (end, size);
         }
         Ok(place)
     }
@@ -255,8 +260,14 @@ impl<F: Files> Engine<F> {
 
     /// Begins a segment with room for a group of `len` bytes.
     pub(super) fn rotate(&mut self, len: u64) -> Result<(), Failed> {
+        // Its first group says where the one before ends, so that one is over even if this attempt fails.
+        self.current = None;
         let mut builder = GroupBuilder::new();
-        self.state.restate().into_iter().for_each(|entry| builder.push(entry, Bytes::new()));
+        let ended = self.segments.values().map(|file| Entry::Ended {
+            end: Place { segment: file.sequence, offset: file.end },
+            synced: file.synced.min(file.end),
+        });
+        ended.chain(self.state.restate()).for_each(|entry| builder.push(entry, Bytes::new()));
         let capacity = self.segment_bytes.max(SEGMENT_HEAD + builder.len() + len);
         let (name, size, mut file) = self.take_file()?;
         self.sequence += 1;
@@ -280,7 +291,7 @@ impl<F: Files> Engine<F> {
         let synced = self.disk.sync(&current.name, &mut current.file).and_then(|()| self.disk.sync_dir());
         if let Err(error) = synced {
             // Nobody is to miss a segment of this number, nor to believe this one.
-            self.state.apply(&Entry::Dropped { sequence, before: self.durable }, place, 0, 0);
+            self.state.apply(&Entry::Dropped(sequence), place, 0, 0);
             let Current { name, file, .. } = current;
             drop(file);
             if self.disk.remove(&name).is_err() {
@@ -288,9 +299,9 @@ impl<F: Files> Engine<F> {
             }
             return Err(Failed::Sync(error));
         }
-        let (name, before) = (current.name.clone(), self.durable);
+        let (name, synced) = (current.name.clone(), current.at);
         self.durable = Place { segment: sequence, offset: current.at };
-        let file = SegmentFile { name, sequence, size: current.filled, end: current.at, before, synced: 0 };
+        let file = SegmentFile { name, sequence, size: current.filled, end: current.at, synced };
         self.segments.insert(sequence, file);
         self.current = Some(current);
         Ok(())

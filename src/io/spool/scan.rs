@@ -24,8 +24,6 @@ pub(crate) struct SegmentFile {
     pub(crate) size: u64,
     /// Where its last group ends.
     pub(crate) end: u64,
-    /// What its first group says was synced before it.
-    pub(crate) before: Place,
     /// Up to here it was synced, as later groups say.
     pub(crate) synced: u64,
 }
@@ -134,7 +132,7 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
                 && known.place.offset <= found.place.offset
                 && found.place.offset < known.place.offset.saturating_add(known.len.max(1))
         };
-        !state.dropped().contains_key(&found.place.segment) && !state.set_aside().iter().any(inside)
+        !state.dropped().contains(&found.place.segment) && !state.set_aside().iter().any(inside)
     });
     if scan.damage.iter().all(|found| !found.name.is_empty()) {
         // Nothing is missing, so they were never begun to the end.
@@ -197,39 +195,6 @@ fn newest_group<F: Files>(
     Ok(newest.map(|head| SegmentHead { spool: head.spool, sequence: head.place.segment }))
 }
 
-/// Up to where segments were synced, by what later ones say, also those that are gone.
-fn ends<F: Files>(disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<BTreeMap<u64, u64>, SpoolError> {
-    let mut ends = BTreeMap::new();
-    let mut note = |place: Place| {
-        let end = ends.entry(place.segment).or_insert(place.offset);
-        *end = place.offset.max(*end);
-    };
-    readers.iter().filter_map(|segment| segment.first).for_each(|head| note(head.durable));
-    let is_gap = |pair: &[Segment<F>]| matches!(pair, [one, next] if one.sequence + 1 < next.sequence);
-    if !readers.windows(2).any(is_gap) {
-        return Ok(ends);
-    }
-    // What was dropped is said again at the beginning of each later segment.
-    for segment in readers.iter_mut().rev() {
-        let (mut at, mut number, mut is_whole) = (SEGMENT_HEAD, 0, false);
-        while let Some(head) = segment.next_head(disk, at, number)? {
-            let read = segment.read_group(disk, &head)?;
-            is_whole |= at == SEGMENT_HEAD && head.place.offset == at && read.bad.is_empty();
-            for (entry, ..) in read.good {
-                if let Entry::Dropped { before, .. } = entry {
-                    note(before);
-                }
-            }
-            (at, number) = (head.end(), head.number);
-        }
-        segment.close();
-        if is_whole {
-            break;
-        }
-    }
-    Ok(ends)
-}
-
 impl Scan {
     /// Reads which segments still count: the newest group knows.
     fn find_oldest<F: Files>(&mut self, disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<(), SpoolError> {
@@ -271,35 +236,44 @@ impl Scan {
     }
 
     fn walk<F: Files>(&mut self, disk: &mut Disk<F>, mut readers: Vec<Segment<F>>) -> Result<(), SpoolError> {
-        let ends = ends(disk, &mut readers)?;
+        let mut ends = BTreeMap::new();
+        for segment in &mut readers {
+            ends.extend(segment.read_ends(disk)?);
+            segment.close();
+        }
         for i in 0..readers.len() {
             let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);
             let Some(segment) = readers.get_mut(i) else { break };
-            // Where its end is not known, all of it counts as synced, since what comes later was written after it.
-            let exact = ends.get(&segment.sequence).map(|end| Place { segment: segment.sequence, offset: *end });
-            let claimed = exact.or(later.map(|head| head.durable)).unwrap_or_default();
-            let end = self.walk_segment(disk, segment, claimed)?;
-            segment.close();
             let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
-            let before = segment.first.map(|head| head.durable).unwrap_or_default();
+            let known: Option<(u64, u64)> = ends.get(&sequence).copied();
+            // Where its end is not known, all of it counts as synced, since what comes later was written after it.
+            let exact = known.map(|(_, synced)| Place { segment: sequence, offset: synced });
+            let claimed = exact.or(later.map(|head| head.durable)).unwrap_or_default();
+            let end = self.walk_segment(disk, segment, claimed, known.map(|(end, _)| end))?;
+            segment.close();
             let proven = Place { segment: sequence, offset: segment.synced }.max(claimed);
             let synced = if proven.segment == sequence { proven.offset.min(end) } else { end };
-            self.segments.push(SegmentFile { name, sequence, size, end, before, synced });
+            self.segments.push(SegmentFile { name, sequence, size, end, synced });
         }
         Ok(())
     }
 
-    /// Takes in the groups of a segment. `claimed`: what later segments say was synced. Returns where the groups end.
+    /// Takes in the groups of a segment. `claimed`: up to where it was synced, as later segments say. `known`: where the
+    /// groups that count end, if a later segment says so: behind are leftovers of an attempt that failed, and what was
+    /// written after it does not build on them. Returns where they end.
     fn walk_segment<F: Files>(
         &mut self,
         disk: &mut Disk<F>,
         segment: &mut Segment<F>,
         claimed: Place,
+        known: Option<u64>,
     ) -> Result<u64, SpoolError> {
+        let limit = known.unwrap_or(u64::MAX);
         let mut at = SEGMENT_HEAD;
-        loop {
+        while at < limit {
             let here = Place { segment: segment.sequence, offset: at };
-            let head = segment.head_at(disk, at)?.filter(|head| head.number > self.number);
+            let head = segment.head_at(disk, at)?;
+            let head = head.filter(|head| head.number > self.number && head.end() <= limit);
             if let Some(head) = head {
                 let read = segment.read_group(disk, &head)?;
                 if head.durable.segment == segment.sequence {
@@ -310,7 +284,7 @@ impl Scan {
                     at = head.end();
                     continue;
                 }
-                let behind = segment.proof(disk, head.end(), head.number)?;
+                let behind = segment.proof(disk, head.end(), head.number, limit)?;
                 let end = Place { offset: head.end(), ..here };
                 if behind.durable.max(claimed) >= end {
                     // It was synced once: what is not damaged in it counts.
@@ -327,7 +301,7 @@ impl Scan {
                 }
                 return Ok(at);
             }
-            let behind = segment.proof(disk, at + ALIGN, self.number)?;
+            let behind = segment.proof(disk, at + ALIGN, self.number, limit)?;
             let proven = behind.durable.max(claimed);
             if proven <= here {
                 if behind.last > 0 {
@@ -352,6 +326,7 @@ impl Scan {
                 }
             }
         }
+        Ok(at)
     }
 
     /// Groups behind a hole that was never synced: a power cut under `ProcessCrash`. Positions among them would claim
@@ -401,10 +376,8 @@ impl Scan {
         while let Some(segment) = self.segments.pop_if(is_unfinished) {
             self.unused.push((segment.name, segment.size));
         }
-        let last = self.segments.last().map(|last| Place { segment: last.sequence, offset: last.end });
-        let before = last.unwrap_or_default();
-        for sequence in before.segment + 1..=self.sequence {
-            self.state.apply(&Entry::Dropped { sequence, before }, before, 0, 0);
+        for sequence in self.segments.last().map_or(1, |last| last.sequence + 1)..=self.sequence {
+            self.state.apply(&Entry::Dropped(sequence), Place { segment: sequence, offset: 0 }, 0, 0);
         }
     }
 
@@ -483,9 +456,23 @@ impl<F: Files> Segment<F> {
         Ok(None)
     }
 
-    fn proof(&mut self, disk: &mut Disk<F>, mut at: u64, mut number: u64) -> Result<Proof, SpoolError> {
+    /// What the segment's first group says about those before: where the groups that count end, up to where all is synced.
+    fn read_ends(&mut self, disk: &mut Disk<F>) -> Result<Vec<(u64, (u64, u64))>, SpoolError> {
+        let Some(first) = self.first.filter(|first| first.place.offset == SEGMENT_HEAD) else { return Ok(Vec::new()) };
+        let read = self.read_group(disk, &first)?;
+        let ends = read.good.iter().filter_map(|(entry, ..)| match entry {
+            Entry::Ended { end, synced } => Some((end.segment, (end.offset, *synced))),
+            _ => None,
+        });
+        Ok(ends.collect())
+    }
+
+    fn proof(&mut self, disk: &mut Disk<F>, mut at: u64, mut number: u64, limit: u64) -> Result<Proof, SpoolError> {
         let mut proof = Proof::default();
         while let Some(head) = self.next_head(disk, at, number)? {
+            if head.end() > limit {
+                break;
+            }
             proof.durable = proof.durable.max(head.durable);
             (at, number) = (head.end(), head.number);
             if proof.first == 0 {
