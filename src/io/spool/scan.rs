@@ -141,6 +141,9 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     Ok(scan)
 }
 
+/// Where the groups that count end, and up to where all is synced.
+type Ends = (u64, u64);
+
 type Heads = Vec<(Option<u64>, String, u64)>;
 
 /// The spool's id, and each file's sequence number if it has one.
@@ -245,7 +248,7 @@ impl Scan {
             let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);
             let Some(segment) = readers.get_mut(i) else { break };
             let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
-            let known: Option<(u64, u64)> = ends.get(&sequence).copied();
+            let known: Option<Ends> = ends.get(&sequence).copied();
             // Where its end is not known, all of it counts as synced, since what comes later was written after it.
             let exact = known.map(|(_, synced)| Place { segment: sequence, offset: synced });
             let claimed = exact.or(later.map(|head| head.durable)).unwrap_or_default();
@@ -457,7 +460,7 @@ impl<F: Files> Segment<F> {
     }
 
     /// What the segment's first group says about those before: where the groups that count end, up to where all is synced.
-    fn read_ends(&mut self, disk: &mut Disk<F>) -> Result<Vec<(u64, (u64, u64))>, SpoolError> {
+    fn read_ends(&mut self, disk: &mut Disk<F>) -> Result<Vec<(u64, Ends)>, SpoolError> {
         let Some(first) = self.first.filter(|first| first.place.offset == SEGMENT_HEAD) else { return Ok(Vec::new()) };
         let read = self.read_group(disk, &first)?;
         let ends = read.good.iter().filter_map(|(entry, ..)| match entry {
