@@ -1,6 +1,6 @@
 //! What the entries of a spool add up to, and where its batches lie.
 
-use super::format::{BatchHead, Before, Checkpoint, Entry, Place, SetAside, aligned};
+use super::format::{BatchHead, Checkpoint, Entry, Place, SetAside, aligned};
 use super::{Acknowledged, BatchId, Outcome, Recovered, Stamp, Status, StoredBatch, Target};
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -45,8 +45,7 @@ pub(crate) struct State {
     live: u64,
     dead: u64,
     set_aside: Vec<SetAside>,
-    /// With what each said of those before it.
-    dropped: BTreeMap<u64, Before>,
+    dropped: BTreeSet<u64>,
     /// Kept while a spool is read, for [`Recovered`].
     heads: Option<HashMap<u64, BatchHead>>,
     /// One copy of each topic's name, however many batches it has.
@@ -95,9 +94,11 @@ impl State {
                     self.set_aside.push(*place);
                 }
             }
-            Entry::Dropped { sequence, before } => {
-                self.dropped.insert(*sequence, *before);
+            Entry::Dropped(sequence) => {
+                self.dropped.insert(*sequence);
             }
+            // Only for reading.
+            Entry::Ended { .. } => {}
         }
     }
 
@@ -218,7 +219,7 @@ impl State {
     }
 
     /// Segments that count no longer although later than the oldest.
-    pub(crate) fn dropped(&self) -> &BTreeMap<u64, Before> {
+    pub(crate) fn dropped(&self) -> &BTreeSet<u64> {
         &self.dropped
     }
 
@@ -264,8 +265,7 @@ impl State {
             entries.push(Entry::Acknowledged { partition: partition.clone(), acknowledged: *acknowledged });
         }
         entries.extend(self.set_aside.iter().copied().map(Entry::SetAside));
-        let dropped = self.dropped.iter();
-        entries.extend(dropped.map(|(sequence, before)| Entry::Dropped { sequence: *sequence, before: *before }));
+        entries.extend(self.dropped.iter().copied().map(Entry::Dropped));
         entries.push(self.checkpoint());
         entries
     }
