@@ -463,6 +463,10 @@ impl<F: Files> Segment<F> {
     fn read_ends(&mut self, disk: &mut Disk<F>) -> Result<Vec<(u64, Ends)>, SpoolError> {
         let Some(first) = self.first.filter(|first| first.place.offset == SEGMENT_HEAD) else { return Ok(Vec::new()) };
         let read = self.read_group(disk, &first)?;
+        if !read.bad.is_empty() && self.next_head(disk, first.end(), first.number)?.is_none() {
+            // Not begun to its end: it may be gone the next time, so it decides about nothing.
+            return Ok(Vec::new());
+        }
         let ends = read.good.iter().filter_map(|(entry, ..)| match entry {
             Entry::Ended { end, synced } => Some((end.segment, (end.offset, *synced))),
             _ => None,

@@ -237,7 +237,8 @@ fn foreign_sectors() {
                         old.iter().find(|(old, _)| old == name).unwrap_or(&old[0])
                     }
                 };
-                let from = if random.chance(70) { to.clone() } else { range(other, random.below(other.len() / SECTOR)) };
+                let from =
+                    if random.chance(70) { to.clone() } else { range(other, random.below(other.len() / SECTOR)) };
                 let mut foreign = other.get(from).unwrap_or_default().to_vec();
                 foreign.resize(to.len(), 0);
                 edits.push((name, to.clone()));

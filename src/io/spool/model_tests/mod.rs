@@ -7,6 +7,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
 mod damage;
+#[cfg(unix)]
+mod directory;
 mod generate;
 mod life;
 mod model;
