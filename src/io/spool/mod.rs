@@ -7,7 +7,7 @@ mod engine_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod faulty;
 pub(crate) mod files;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod model_tests;
 mod reclaim;
 mod room;
@@ -28,6 +28,9 @@ use room::Room;
 use std::sync::{Arc, mpsc};
 use thread::{Answer, Ask, Thread};
 use tokio::sync::oneshot;
+
+#[cfg(fuzzing)]
+pub(crate) use model_tests::fuzz::Written;
 
 /// Called on the spool's thread.
 pub(crate) type Then = Box<dyn FnOnce() + Send>;
