@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod spool;
 pub mod types;
 #[doc(hidden)]
 pub mod wire;
@@ -34,3 +35,8 @@ pub use error::{BuildError, CloseError, SendCause, SendError, SpoolError, Undeli
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};
 pub use record::{OwnedRecord, Record};
+
+// The examples of the chapter on the spool compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/spool.md")]
+mod spool_chapter {}

@@ -4,7 +4,7 @@ mod producer_support;
 
 use indelible::{Client, Durability, Producer, Record, SendError};
 use producer_support::*;
-use proto_tests::fake::{Fault, FaultAction};
+use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -212,4 +212,38 @@ async fn a_small_memory_does_not_stop_a_spool_while_brokers_are_away() {
         let numbers: Vec<i32> = values.iter().filter_map(|value| value.split(' ').next()?.parse().ok()).collect();
         assert_eq!(numbers, (0..5000).filter(|i| i % 2 == partition).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn a_spool_of_another_cluster_is_refused_and_can_be_adopted() {
+    let (first, dir) = (cluster(1), Dir::new());
+    let second = FakeCluster::builder().brokers(1).cluster_id("the-other-one").start();
+    second.create_topic("t", 2);
+    let client_1 = client(&first).await;
+    let producer = spooling(&client_1, &dir).await;
+    all_delivered(&send_some(&producer, "w", 3).await).await;
+    first.inject(Fault::always(FaultAction::DropBeforeApply).api(PRODUCE));
+    let receipts = send_some(&producer, "a", 3).await;
+    receipts[2].spooled().await.unwrap();
+    producer.close(Duration::ZERO).await.unwrap();
+    let client_2 = client(&second).await;
+    let producer = spooling(&client_2, &dir).await;
+    let error = loop {
+        match producer.send(Record::to("t").partition(0).value("b")).await {
+            Ok(receipt) => drop(receipt),
+            Err(error) => break error.to_string(),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(error.contains("the spool belongs to cluster") && error.contains("spool.adopt"), "{error}");
+    producer.close(Duration::ZERO).await.unwrap();
+    assert!(values(&second).is_empty());
+
+    let adopting = || one_by_one(&client_2).spool(&dir.0).property("spool.adopt", "true").build();
+    let producer = adopting().await.unwrap();
+    producer.flush().await;
+    producer.close(PATIENCE).await.unwrap();
+    assert_eq!(values(&second)[..3], numbered("a", 3));
+    let producer = spooling(&client_2, &dir).await;
+    all_delivered(&send_some(&producer, "c", 1).await).await;
 }

@@ -5,6 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indelible::types::{Acks, Compression};
+use indelible::{Durability, OnUnknown, SpoolConfig};
+
+mod spool;
+
+pub(crate) use spool::*;
 
 /// A Kafka client that does not lose and does not double records.
 #[derive(Debug, Parser)]
@@ -60,6 +65,9 @@ pub(crate) enum Command {
     /// Prints the records of topics, or hands each to a command; commits what was handled, and nothing else
     #[command(after_help = CONSUME_HELP)]
     Consume(ConsumeOptions),
+    /// Looks into a spool, delivers it, and decides about what could not be delivered
+    #[command(subcommand, after_help = SPOOL_HELP)]
+    Spool(SpoolCommand),
     /// Measures, and prints one line of JSON
     #[command(after_help = EXIT_CODES)]
     Perf(PerfOptions),
@@ -78,7 +86,22 @@ The last line on standard output is always
 \"failed\" are certainly not in the topic; \"unknown\" may be: no broker could tell. SIGINT and SIGTERM stop the reading,
 wait for what was read and print the summary; a second one gives up the waiting.
 
-Exit codes: 0 all delivered, 1 not all, 2 usage, 3 cluster, 4 a file or pipe on this side";
+With --spool a line counts as read once it is on disk: neither kill -9 nor a power cut nor days without a broker lose or
+double it. Brokers need not be there. What lay in the spool before is delivered first, and counts as delivered; the command
+ends when the spool is empty, or holds only what waits for a person (see indelible spool --help). The summary is
+  {\"read\":N,\"spooled\":N,\"delivered\":N,\"failed\":N,\"unknown\":N,\"secs\":S}
+\"failed\" were refused for good, \"unknown\" may be in the topic or not: both are kept in the spool. The first signal stops
+the reading, and waits until what was read is on disk and delivered; a second one leaves the delivery to the next run.
+A line that is too large stays out of the spool and counts as failed. When the spool is full for max.block.ms, the reading
+ends there.
+
+With --resume, lines are sent exactly once however often the command is killed and started again: it goes on after the last
+line that is in the spool or delivered. It is the same file while path, inode and first bytes (up to 4 KiB) are the same;
+another one is refused. A last line without line feed counts as a line: of a file that is still being written, the rest of
+that line would be a line of its own. Give --resume from the first run on: lines sent without it are not remembered. Lines
+that are too large end the run, unless --failed-file says where to keep them: it is added to, not written anew.
+
+Exit codes: 0 all delivered (with --no-wait: on disk), 1 not all, 2 usage, 3 cluster, 4 a file or pipe on this side";
 
 /// Where the cluster is.
 #[derive(Debug, Args)]
@@ -123,8 +146,55 @@ pub(crate) struct ProduceOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) failed_file: Option<PathBuf>,
     /// Write the lines that may or may not be in the topic to this file, as they were
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "spool")]
     pub(crate) unknown_file: Option<PathBuf>,
+    /// Keep lines in this directory from before they are sent until they are delivered; made when it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+    /// What a line in the spool survives
+    #[arg(long, value_enum, requires = "spool")]
+    pub(crate) durability: Option<DurabilityChoice>,
+    /// End when all lines are in the spool; the next run, or indelible spool deliver, sends what is left
+    #[arg(long, requires = "spool", conflicts_with = "print_offsets")]
+    pub(crate) no_wait: bool,
+    /// Go on in --file after the last line that is in the spool or delivered
+    #[arg(long, requires = "spool", requires = "file")]
+    pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) policy: PolicyOptions,
+}
+
+/// What to do with what a spool holds from before.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct PolicyOptions {
+    /// What becomes of lines of which nobody can tell whether they are in the topic: park keeps them, and what comes after
+    /// them in their partition, in the spool; resend sends them, perhaps a second time
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) on_unknown: Option<UnknownChoice>,
+    /// Deliver to this cluster although the spool was written for another, or for topics since made anew: what was
+    /// delivered there but not noted is then here too
+    #[arg(long)]
+    pub(crate) adopt: bool,
+}
+
+impl PolicyOptions {
+    /// Whether any is given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.on_unknown.is_some() || self.adopt
+    }
+
+    /// Whether records that may be in their topic are sent again.
+    pub(crate) fn resends(&self) -> bool {
+        self.on_unknown == Some(UnknownChoice::Resend)
+    }
+
+    /// As settings of a spool.
+    pub(crate) fn apply(&self, spool: &mut SpoolConfig) {
+        if let Some(choice) = self.on_unknown {
+            spool.on_unknown = choice.into();
+        }
+        spool.adopt |= self.adopt;
+    }
 }
 
 const CONSUME_HELP: &str = "--format json prints {\"topic\",\"partition\",\"offset\",\"timestamp\",\"key\",\"value\",\"headers\"}, one object a line; keys
@@ -258,6 +328,38 @@ impl From<AcksChoice> for Acks {
             AcksChoice::All => Acks::All,
             AcksChoice::Leader => Acks::Leader,
             AcksChoice::None => Acks::None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityChoice {
+    /// A power cut: each group of lines is synced. The default
+    PowerLoss,
+    /// The death of the process, not the system's
+    ProcessCrash,
+}
+
+impl From<DurabilityChoice> for Durability {
+    fn from(durability: DurabilityChoice) -> Durability {
+        match durability {
+            DurabilityChoice::PowerLoss => Durability::PowerLoss,
+            DurabilityChoice::ProcessCrash => Durability::ProcessCrash,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UnknownChoice {
+    Park,
+    Resend,
+}
+
+impl From<UnknownChoice> for OnUnknown {
+    fn from(choice: UnknownChoice) -> OnUnknown {
+        match choice {
+            UnknownChoice::Park => OnUnknown::Park,
+            UnknownChoice::Resend => OnUnknown::Resend,
         }
     }
 }

@@ -18,6 +18,11 @@ const TOPIC_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Rest(Vec<(String, String)>);
 
 impl Rest {
+    /// The value given last for this property.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rfind(|property| property.0 == name).map(|property| property.1.trim())
+    }
+
     /// Sets them one after another.
     pub(crate) fn apply<B>(&self, builder: B, property: impl Fn(B, &str, &str) -> B) -> B {
         self.0.iter().fold(builder, |builder, (name, value)| property(builder, name, value))

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use indelible::{ClientError, ConsumeError};
+use indelible::{BuildError, ClientError, ConsumeError, SpoolError};
 
 /// Why a command did not do all that it was asked for.
 #[derive(Debug)]
@@ -45,6 +45,23 @@ impl Failure {
             ClientError::NoBrokerReachable(_) => {
                 Failure::cluster(format!("{error}; check --bootstrap, and that the cluster runs"))
             }
+            error => Failure::local(error),
+        }
+    }
+
+    /// A producer that could not be built; `help` says where its settings are told.
+    pub(crate) fn build(error: &BuildError, help: &str) -> Failure {
+        match error {
+            BuildError::Config(error) => Failure::usage(format!("{error}; {help}")),
+            BuildError::Spool(error) => Failure::spool(error),
+            error => Failure::local(error),
+        }
+    }
+
+    /// A spool that cannot be used.
+    pub(crate) fn spool(error: &SpoolError) -> Failure {
+        match error {
+            SpoolError::OtherCluster { .. } => Failure::cluster(error),
             error => Failure::local(error),
         }
     }

@@ -1,7 +1,7 @@
 //! Lines of a file or of standard input, read by a thread of its own in pieces of bounded size.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
@@ -17,32 +17,68 @@ const QUEUE: usize = 2;
 pub(crate) const LONGEST: usize = 64 << 20;
 
 /// A piece of the input: whole lines, or why there are no more.
-pub(crate) type Piece = Result<Bytes, String>;
+pub(crate) type Piece = Result<Lines, String>;
 
-/// Starts to read. Dropping the receiver stops the thread at its next piece; while it waits for input it holds nothing
-/// that the process needs.
-pub(crate) fn read(file: Option<&Path>) -> Result<mpsc::Receiver<Piece>, Failure> {
-    let (name, source): (String, Box<dyn Read + Send>) = match file {
-        Some(path) => {
-            let name = path.display().to_string();
-            let open = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
-                true => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-                false => Ok(file),
-            });
-            let file = open.map_err(|error| Failure::local(format!("{name} cannot be read: {error}; check --file")))?;
-            (name, Box::new(file))
+/// Where lines come from, opened and not read yet.
+#[derive(Debug)]
+pub(crate) struct Input {
+    name: String,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(File),
+    Standard,
+}
+
+impl Input {
+    /// Opens the file, or standard input.
+    pub(crate) fn open(file: Option<&Path>) -> Result<Input, Failure> {
+        let Some(path) = file else {
+            return Ok(Input { name: "standard input".to_owned(), source: Source::Standard });
+        };
+        let name = path.display().to_string();
+        let open = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
+            true => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+            false => Ok(file),
+        });
+        match open {
+            Ok(file) => Ok(Input { name, source: Source::File(file) }),
+            Err(error) => Err(Failure::local(format!("{name} cannot be read: {error}; check --file"))),
         }
-        None => ("standard input".to_owned(), Box::new(io::stdin())),
-    };
+    }
+
+    /// The file that will be read, if it is one.
+    pub(crate) fn file(&mut self) -> Option<&mut File> {
+        match &mut self.source {
+            Source::File(file) => Some(file),
+            Source::Standard => None,
+        }
+    }
+
+    /// Starts to read at this byte; what is no file can only be read from 0 on. Dropping the receiver stops the thread at
+    /// its next piece; while it waits for input it holds nothing that the process needs.
+    pub(crate) fn read_from(self, offset: u64) -> Result<mpsc::Receiver<Piece>, Failure> {
+        match self.source {
+            Source::Standard => start(self.name, io::stdin(), 0),
+            Source::File(mut file) => {
+                if offset > 0 {
+                    let sought = file.seek(SeekFrom::Start(offset));
+                    sought.map_err(|error| Failure::local(format!("{} has no byte {offset}: {error}", self.name)))?;
+                }
+                start(self.name, file, offset)
+            }
+        }
+    }
+}
+
+fn start(name: String, source: impl Read + Send + 'static, offset: u64) -> Result<mpsc::Receiver<Piece>, Failure> {
     let (pieces, receiver) = mpsc::channel(QUEUE);
     let work = move || {
-        let mut last = Ok(());
-        let ended = pump(source, |piece| pieces.blocking_send(Ok(piece)).is_ok());
+        let ended = pump(source, offset, |lines| pieces.blocking_send(Ok(lines)).is_ok());
         if let Err(error) = ended {
-            last = Err(format!("{name} cannot be read on: {error}"));
-        }
-        if let Err(text) = last {
-            let _ = pieces.blocking_send(Err(text));
+            let _ = pieces.blocking_send(Err(format!("{name} cannot be read on: {error}")));
         }
     };
     let spawned = std::thread::Builder::new().name("input".to_owned()).spawn(work);
@@ -50,8 +86,13 @@ pub(crate) fn read(file: Option<&Path>) -> Result<mpsc::Receiver<Piece>, Failure
     Ok(receiver)
 }
 
-/// Hands whole lines to `take` as soon as they are there, until that answers false.
-fn pump(mut source: impl Read, mut take: impl FnMut(Bytes) -> bool) -> io::Result<()> {
+/// Hands whole lines to `take` as soon as they are there, until that answers false. The source stands at `offset`.
+fn pump(mut source: impl Read, mut offset: u64, mut take: impl FnMut(Lines) -> bool) -> io::Result<()> {
+    let mut take = |bytes: Bytes| {
+        let lines = Lines { offset, rest: bytes };
+        offset += lines.rest.len() as u64;
+        take(lines)
+    };
     let mut buffer = BytesMut::with_capacity(READ);
     let mut room = vec![0; READ];
     loop {
@@ -82,18 +123,39 @@ fn pump(mut source: impl Read, mut take: impl FnMut(Bytes) -> bool) -> io::Resul
     }
 }
 
-/// The next line of `piece`, without its line feed.
-pub(crate) fn next(piece: &mut Bytes) -> Option<Bytes> {
-    if piece.is_empty() {
-        return None;
-    }
-    Some(match memchr::memchr(b'\n', piece) {
-        Some(end) => {
-            let line = piece.split_to(end + 1);
-            line.slice(..end)
+/// Lines that were read together.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// Where `rest` begins in the input.
+    offset: u64,
+    rest: Bytes,
+}
+
+/// A line without its line feed.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) bytes: Bytes,
+    /// The input's byte after it, and after its line feed.
+    pub(crate) end: u64,
+}
+
+impl Iterator for Lines {
+    type Item = Line;
+
+    fn next(&mut self) -> Option<Line> {
+        if self.rest.is_empty() {
+            return None;
         }
-        None => piece.split_off(0),
-    })
+        let bytes = match memchr::memchr(b'\n', &self.rest) {
+            Some(end) => {
+                self.offset += 1;
+                self.rest.split_to(end + 1).slice(..end)
+            }
+            None => self.rest.split_off(0),
+        };
+        self.offset += bytes.len() as u64;
+        Some(Line { bytes, end: self.offset })
+    }
 }
 
 /// A separator as it is typed: `\t`, `\n`, `\r`, `\0`, `\\` and `\xHH` are bytes.
@@ -138,9 +200,12 @@ mod tests {
             }
         }
         let mut out = Vec::new();
-        pump(Slow(text, read), |mut piece| {
-            while let Some(line) = next(&mut piece) {
-                out.push(line.to_vec());
+        pump(Slow(text, read), 7, |lines| {
+            for line in lines {
+                let end = usize::try_from(line.end).unwrap() - 7;
+                let complete = text[..end].strip_suffix(b"\n").unwrap_or(&text[..end]);
+                assert!(complete.ends_with(&line.bytes), "{line:?}");
+                out.push(line.bytes.to_vec());
             }
             true
         })

@@ -8,10 +8,13 @@ mod failure;
 mod format;
 mod json;
 mod lines;
+mod out;
 mod perf;
 mod produce;
 mod progress;
 mod signals;
+mod source;
+mod spool;
 mod time;
 
 use std::process::ExitCode;
@@ -45,6 +48,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(options) => runtime.block_on(demo::run(options)),
         Command::Produce(options) => runtime.block_on(produce::run(options)),
         Command::Consume(options) => runtime.block_on(consume::run(options)),
+        Command::Spool(command) => runtime.block_on(spool::run(command)),
         Command::Perf(options) => runtime.block_on(perf::run(options)),
     };
     // What still blocks on standard input must not hold the process.

@@ -58,8 +58,9 @@ pub struct SpoolConfig {
     pub on_dead: OnDead,
     /// `spool.scan.max.bytes`: how much of a log is read to find out whether a batch is in it. Default 1 GiB.
     pub scan_max_bytes: u64,
-    /// `spool.adopt`: deliver to whatever cluster and topics there are, although the spool was written for others. All is
-    /// stamped anew, so what had been delivered but not noted is written again. Default false.
+    /// `spool.adopt`: deliver to whatever cluster and topics there are, although the spool was written for others, or is
+    /// older than what its producer wrote. All of it is sent as new, so what had been delivered but not noted is written
+    /// again: set it for one run. Default false.
     pub adopt: bool,
 }
 

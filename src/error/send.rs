@@ -203,7 +203,7 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// Records that were still not acknowledged when `close` ran out of time.
+/// Records that were still not acknowledged when `close` ran out of time; with a spool, those that it could not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("closed with {batches} batches not acknowledged within {}; their receipts tell of each record", Human(*.waited))]
 pub struct CloseError {

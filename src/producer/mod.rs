@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 /// [`Client::producer`](crate::Client::producer).
 ///
 /// Records of one partition arrive in the order in which `send` accepted them, through every retry. What is accepted
-/// lives in memory until its receipt resolves: a process that dies before loses it.
+/// lives in memory until its receipt resolves: a process that dies before loses it. With a spool
+/// ([`ProducerBuilder::spool`]) it is safe from the moment [`Receipt::spooled`] resolves, and is delivered by this
+/// process or the next one that opens the spool.
 ///
 /// When the last clone is dropped, what is not acknowledged is given up: its receipts resolve to
 /// [`SendCause::Closed`] and a warning tells how much it was. [`Producer::flush`] or [`Producer::close`] come first.
@@ -45,11 +47,14 @@ impl Producer {
         Producer { handle: Arc::new(Handle { shared }) }
     }
 
-    /// Puts `record` into a batch. Waits, up to `max.block.ms`, for the topic's metadata and for memory; this is the one
-    /// place where a producer pushes back. The returned receipt tells when the record is in the topic.
+    /// Puts `record` into a batch. Waits, up to `max.block.ms`, for the topic's metadata, for memory and for space in the
+    /// spool; this is the one place where a producer pushes back. The returned receipt tells when the record is in the
+    /// topic. With a spool a topic that no broker can be asked for, within half a second, is no obstacle: the record gets
+    /// its partition later.
     ///
     /// # Errors
-    /// [`SendError::NotDelivered`] with the record: too large, no such topic or partition, no room in time, closed.
+    /// [`SendError::NotDelivered`] with the record: too large, no such topic or partition, no room in time, a position
+    /// that does not grow, closed.
     ///
     /// # Cancel safety
     /// Dropping the future before it is ready leaves the record unsent. Dropping the receipt changes nothing: the record
@@ -65,7 +70,8 @@ impl Producer {
     /// As [`Producer::send`], without ever waiting.
     ///
     /// # Errors
-    /// Also [`SendCause::BufferFull`], and [`SendCause::NotYetKnown`] while the topic's metadata is being asked for.
+    /// Also [`SendCause::BufferFull`] and [`SendCause::SpoolFull`], and [`SendCause::NotYetKnown`] while the topic's
+    /// metadata is being asked for; with a spool, not as long as no broker has answered this client at all.
     pub fn try_send(&self, record: Record<'_>) -> Result<Receipt, SendError> {
         let shared = &self.handle.shared;
         let mut appended = shared.append(&record, &mut None);
@@ -110,7 +116,8 @@ impl Producer {
     }
 
     /// Waits until every record accepted before this call is acknowledged or given up; their receipts tell which.
-    /// Lingering batches go at once. Bounded by `delivery.timeout.ms`.
+    /// Lingering batches go at once. Bounded by `delivery.timeout.ms`; with a spool, which gives nothing up, not bounded:
+    /// there a record that could not be delivered and is parked for another attempt is not waited for either.
     ///
     /// # Cancel safety
     /// Dropping the future stops the waiting only.
@@ -140,8 +147,14 @@ impl Producer {
 
     /// Refuses new records, sends what it holds, and ends within `timeout`.
     ///
+    /// With a spool it first waits until all of it is in the spool, for as long as something still gets there, and then up
+    /// to `timeout` for delivery. What is not delivered then stays in the spool for the next producer that opens it: that
+    /// is no error, and the receipts resolve to [`SendError::Spooled`]. A spool that is not written ahead
+    /// ([`ProducerBuilder::spill`]) takes what was not delivered within `timeout`.
+    ///
     /// # Errors
-    /// [`CloseError`]: something was left. Its receipts have resolved to [`SendCause::Closed`].
+    /// [`CloseError`]: something was left. Its receipts have resolved to [`SendCause::Closed`]. With a spool: something
+    /// could not be written there.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the producer closed for new records; what it holds is still being sent until the last

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 /// For one accepted record. Costs a reference on its batch; dropping it changes nothing.
 #[derive(Clone, Debug)]
-#[must_use = "the record is in memory only; await delivered(), or flush() and look at the outcome"]
+#[must_use = "the record is in memory only; await delivered() or spooled(), or flush() and look at the outcome"]
 pub struct Receipt {
     cell: Arc<BatchCell>,
     index: u32,

@@ -6,6 +6,7 @@
 
 pub mod load;
 pub mod proxy;
+pub mod spools;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

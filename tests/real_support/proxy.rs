@@ -1,8 +1,9 @@
-//! Between a client and a broker: a network that can lose answers.
+//! Between a client and a broker: a network that can lose answers, and deliver requests late.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use proto_tests::real::{RealCluster, RealConfig};
 
@@ -23,6 +24,43 @@ struct State {
     broker: String,
     answers_lost: bool,
     connections: Vec<TcpStream>,
+    links: Vec<Arc<Link>>,
+}
+
+/// One connection of a client, and the one to the broker that goes with it.
+#[derive(Default)]
+struct Link {
+    held: Mutex<bool>,
+    released: Condvar,
+    /// Bytes that the broker answered since the requests were held.
+    answered: AtomicUsize,
+}
+
+impl Link {
+    fn hold(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.answered.store(0, Ordering::Relaxed);
+        self.released.notify_all();
+    }
+
+    fn wait(&self) {
+        drop(self.released.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+    }
+}
+
+/// Requests on the connections of a moment, stopped on their way. They arrive although the client is long dead.
+pub struct Held(Vec<Arc<Link>>);
+
+impl Held {
+    /// Lets them go on.
+    pub fn release(&self) {
+        self.0.iter().for_each(|link| link.hold(false));
+    }
+
+    /// Bytes that the broker has answered to them.
+    pub fn answered(&self) -> usize {
+        self.0.iter().map(|link| link.answered.load(Ordering::Relaxed)).sum()
+    }
 }
 
 impl Proxied {
@@ -51,6 +89,13 @@ impl Proxied {
         self.proxy.state.lock().unwrap().answers_lost = true;
     }
 
+    /// From now on what clients send over the connections they have stays on the way; new connections work.
+    pub fn hold_requests(&self) -> Held {
+        let links = self.proxy.state.lock().unwrap().links.clone();
+        links.iter().for_each(|link| link.hold(true));
+        Held(links)
+    }
+
     /// Ends all connections; new ones work.
     pub fn mend(&self) {
         let mut state = self.proxy.state.lock().unwrap();
@@ -66,20 +111,33 @@ impl Proxy {
         let Ok(broker) = TcpStream::connect(&state.broker) else { return };
         state.connections.extend([client.try_clone().unwrap(), broker.try_clone().unwrap()]);
         let (requests, answers) = ((client.try_clone().unwrap(), broker.try_clone().unwrap()), (broker, client));
+        let link = Arc::new(Link::default());
+        state.links.push(link.clone());
         drop(state);
-        let (there, back) = (self.clone(), self.clone());
-        std::thread::spawn(move || there.pump(requests.0, requests.1, false));
-        std::thread::spawn(move || back.pump(answers.0, answers.1, true));
+        let (back, same) = (self.clone(), link.clone());
+        std::thread::spawn(move || pass_requests(requests.0, requests.1, &link));
+        std::thread::spawn(move || back.pass_answers(answers.0, answers.1, &same));
     }
 
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream, answers: bool) {
+    fn pass_answers(&self, mut from: TcpStream, mut to: TcpStream, link: &Link) {
         let mut bytes = [0; 16 << 10];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
-            let lost = answers && self.state.lock().unwrap().answers_lost;
-            if !lost && to.write_all(&bytes[..count]).is_err() {
-                break;
-            }
+            link.answered.fetch_add(count, Ordering::Relaxed);
+            // That the client is gone is for the other direction to find out: it may have requests on the way.
+            let _ = self.state.lock().unwrap().answers_lost || to.write_all(&bytes[..count]).is_err();
         }
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     }
+}
+
+fn pass_requests(mut from: TcpStream, mut to: TcpStream, link: &Link) {
+    let mut bytes = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        link.wait();
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    // The broker reads what is still on the way, then closes.
+    let _ = to.shutdown(Shutdown::Write);
 }

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each file uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+pub mod spool;
+
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;

@@ -6,7 +6,7 @@
 
 mod ready;
 
-pub(crate) use ready::{ReadyBatch, Scattered, SplitOf, Stored, UNPARTITIONED};
+pub(crate) use ready::{ReadyBatch, Scattered, Stored, UNPARTITIONED};
 
 use super::batch::{BatchCell, Unspooled};
 use crate::error::SendCause;

@@ -158,6 +158,11 @@ impl GroupHead {
         Some(GroupHead { spool, place, number, body, entries, durable, oldest: fields.u64()? })
     }
 
+    /// What the head of its segment says.
+    pub(crate) fn segment(&self) -> SegmentHead {
+        SegmentHead { spool: self.spool, sequence: self.place.segment }
+    }
+
     /// Where the next group begins.
     pub(crate) fn end(&self) -> u64 {
         aligned(self.place.offset.saturating_add(GROUP_HEAD as u64).saturating_add(self.body))
@@ -238,6 +243,8 @@ pub(crate) enum Entry {
         position: u64,
     },
     Cluster(Arc<str>),
+    /// All is for this cluster now, and was never sent to it.
+    Adopted(Arc<str>),
     Topic {
         name: Arc<str>,
         id: TopicId,
@@ -271,7 +278,8 @@ const CHECKPOINT: u8 = 8;
 const LIVE: u8 = 9;
 const SET_ASIDE: u8 = 10;
 const DROPPED: u8 = 11;
-const ENDED: u8 = 12;
+const ADOPTED: u8 = 12;
+const ENDED: u8 = 13;
 
 /// The head of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,6 +331,7 @@ impl Entry {
             Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: shortened(outcome) },
             Op::Position { source, position } => Entry::Position { source: source.clone(), position: *position },
             Op::Cluster(id) => Entry::Cluster(id.clone()),
+            Op::Adopted(id) => Entry::Adopted(id.clone()),
             Op::Topic { name, id, partitions } => Entry::Topic { name: name.clone(), id: *id, partitions: *partitions },
             Op::Acknowledged { partition, identity, last_sequence, newest, noted } => Entry::Acknowledged {
                 partition: partition.clone(),
@@ -386,6 +395,10 @@ impl Entry {
             Entry::Cluster(id) => {
                 put_str(out, id);
                 CLUSTER
+            }
+            Entry::Adopted(id) => {
+                put_str(out, id);
+                ADOPTED
             }
             Entry::Topic { name, id, partitions } => {
                 put_str(out, name);
@@ -456,6 +469,7 @@ impl Entry {
             OUTCOME => Entry::Outcome { batch: BatchId(fields.u64()?), outcome: decode_outcome(&mut fields)? },
             POSITION => Entry::Position { source: fields.str()?, position: fields.u64()? },
             CLUSTER => Entry::Cluster(fields.str()?),
+            ADOPTED => Entry::Adopted(fields.str()?),
             TOPIC => Entry::Topic { name: fields.str()?, id: TopicId(fields.array()?), partitions: fields.i32()? },
             ACKNOWLEDGED => Entry::Acknowledged {
                 partition: TopicPartition { topic: fields.str()?, partition: fields.i32()? },

@@ -158,6 +158,9 @@ pub(crate) enum Op {
     Position { source: Arc<str>, position: u64 },
     /// The cluster this spool belongs to.
     Cluster(Arc<str>),
+    /// The spool is this cluster's from now on. Nothing of it was ever sent there: identities, stamps and what was
+    /// acknowledged are forgotten.
+    Adopted(Arc<str>),
     /// A topic's id and how many partitions it has.
     Topic { name: Arc<str>, id: TopicId, partitions: i32 },
     /// The highest sequence, as identity and sequence of its last record, that a partition's leader has acknowledged,

@@ -14,9 +14,10 @@ pub(crate) struct Plan {
     pub(crate) acknowledged: Option<i32>,
     /// The newest timestamp of the batch acknowledged last.
     pub(crate) acknowledged_newest: i64,
-    /// To be resolved under that identity, with their stamps.
-    pub(crate) sent: Vec<(StoredBatch, Stamp)>,
-    /// To be sent under the new process's epoch.
+    /// The batches up to the last one stamped under that identity, with their stamps; none for one in between that was
+    /// never sent under it, because it was halved or asked for again by a person.
+    pub(crate) sent: Vec<(StoredBatch, Option<Stamp>)>,
+    /// To be sent under the new process's epoch, after the others.
     pub(crate) unsent: Vec<StoredBatch>,
 }
 
@@ -38,14 +39,18 @@ pub(crate) fn plan(
     let last = acknowledged.map(|acknowledged| acknowledged.identity);
     // Something newer was acknowledged, so whatever is stamped older was absent.
     let newest = [stamped, last].into_iter().flatten().max_by_key(newness);
-    let mut plan = Plan::default();
-    for batch in batches {
-        match batch.stamp.filter(|stamp| Some(stamp.identity) == newest) {
-            Some(stamp) => plan.sent.push((batch, stamp)),
-            None => plan.unsent.push(StoredBatch { stamp: None, ..batch }),
-        }
+    let mut batches = batches;
+    batches.sort_by_key(|batch| (batch.order, batch.id));
+    for batch in &mut batches {
+        batch.stamp = batch.stamp.filter(|stamp| Some(stamp.identity) == newest);
     }
-    plan.sent.sort_by_key(|(batch, _)| (batch.order, batch.id));
+    let last_sent = batches.iter().rposition(|batch| batch.stamp.is_some()).map_or(0, |at| at + 1);
+    let unsent = batches.split_off(last_sent);
+    let sent = batches.into_iter().map(|batch| {
+        let stamp = batch.stamp;
+        (batch, stamp)
+    });
+    let mut plan = Plan { sent: sent.collect(), unsent, ..Plan::default() };
     let known = acknowledged.filter(|acknowledged| Some(acknowledged.identity) == newest);
     if stamps_in_doubt && let Some(identity) = newest {
         suppose(&mut plan, identity, known);
@@ -61,15 +66,15 @@ pub(crate) fn plan(
 /// Stamps follow from what came before, so those that may have been lost can be told: treating a batch as sent that was not
 /// costs a question to the broker, the reverse would double it.
 fn suppose(plan: &mut Plan, identity: ProducerIdentity, known: Option<&Acknowledged>) {
-    let after = |(batch, stamp): &(StoredBatch, Stamp)| advance(stamp.base_sequence, batch.count);
-    let from_sent = plan.sent.last().map(after);
+    let last = plan.sent.last().and_then(|(batch, stamp)| Some((batch, (*stamp)?)));
+    let from_sent = last.map(|(batch, stamp)| advance(stamp.base_sequence, batch.count));
     let Some(mut next) = from_sent.or_else(|| known.map(|known| advance(known.last_sequence, 1))) else { return };
-    let noted = plan.sent.last().and_then(|(_, stamp)| stamp.noted).or_else(|| known.map(|known| known.noted));
+    let noted = last.and_then(|(_, stamp)| stamp.noted).or_else(|| known.map(|known| known.noted));
     let room = REMEMBERED_BATCHES.saturating_sub(plan.sent.len()).min(plan.unsent.len());
     for batch in plan.unsent.drain(..room).collect::<Vec<_>>() {
         let stamp = Stamp { identity, base_sequence: next, noted };
         next = advance(next, batch.count);
-        plan.sent.push((StoredBatch { stamp: Some(stamp), ..batch }, stamp));
+        plan.sent.push((StoredBatch { stamp: Some(stamp), ..batch }, Some(stamp)));
     }
 }
 
@@ -123,6 +128,14 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_between_stamped_ones_keeps_its_place() {
+        let batches = vec![batch(1, None), batch(2, Some((NEW, 0))), batch(3, None)];
+        let plan = plan(batches, None, Some(NEW), false);
+        assert_eq!(ids(&plan), (vec![1, 2], vec![3]));
+        assert_eq!(plan.sent[0].1, None);
+    }
+
+    #[test]
     fn an_older_stamp_than_what_was_acknowledged_was_proven_absent() {
         let plan = plan(vec![batch(2, Some((OLD, 2)))], Some(&acknowledged(NEW, 1)), Some(NEW), false);
         assert_eq!(ids(&plan), (vec![], vec![2]));
@@ -134,7 +147,8 @@ mod tests {
         let batches = (1..=7).map(|n| batch(n, (n == 1).then_some((NEW, 4)))).collect();
         let plan = plan(batches, Some(&acknowledged(NEW, 3)), Some(NEW), true);
         assert_eq!(ids(&plan), (vec![1, 2, 3, 4, 5], vec![6, 7]));
-        let sequences: Vec<i32> = plan.sent.iter().map(|(_, stamp)| stamp.base_sequence).collect();
+        let sequences: Vec<i32> =
+            plan.sent.iter().filter_map(|(_, stamp)| Some(stamp.as_ref()?.base_sequence)).collect();
         assert_eq!(sequences, [4, 6, 8, 10, 12]);
         assert_eq!(plan.acknowledged, Some(3));
     }

@@ -73,6 +73,14 @@ impl State {
                 self.positions.insert(source.clone(), *position);
             }
             Entry::Cluster(id) => self.cluster = Some(id.clone()),
+            Entry::Adopted(id) => {
+                self.cluster = Some(id.clone());
+                self.stamps.clear();
+                self.acknowledged.clear();
+                self.checkpoint.last = None;
+                self.checkpoint.epochs.clear();
+                self.statuses.retain(|_, status| matches!(status, Status::Dead { .. }));
+            }
             Entry::Topic { name, id, partitions } => {
                 self.topics.insert(name.clone(), (*id, *partitions));
             }

@@ -25,6 +25,7 @@ impl Sender {
             Event::Durable(durable) => self.on_durable(durable),
             Event::Loaded { part, batch, result, permit } => self.on_loaded(part, batch, result, permit),
             Event::Expiration(expiration) => {
+                self.expiration_known = true;
                 self.window.producer_id_expiration = expiration;
                 for part in &mut self.parts {
                     part.window.set_producer_id_expiration(expiration);
@@ -117,7 +118,6 @@ impl Sender {
         if let Some(part) = self.parts.get_mut(batch.part) {
             part.window.on_answer(batch.id, said, retry_at, &mut settled);
         }
-        self.adopt_halves(batch.part);
         self.settle(batch.part, settled);
     }
 
@@ -150,6 +150,7 @@ impl Sender {
 
     /// Tells the receipts.
     pub(super) fn settle(&mut self, id: usize, settled: Vec<Settled<ReadyBatch>>) {
+        self.adopt_halves(id);
         let counters = self.shared.cluster.counters().clone();
         for settled in settled {
             match settled {
@@ -188,8 +189,8 @@ impl Sender {
                     if let Some(part) = self.parts.get(id) {
                         tracing::warn!(
                             partition = %part.queue.partition, %identity, found, expected,
-                            "the leader has more of this producer than its spool: was the spool restored from a backup, or \
-                             does a copy of it run?"
+                            "the leader has more of this producer than its spool: was the spool restored from a backup, \
+                             or does a copy of it run?"
                         );
                     }
                 }

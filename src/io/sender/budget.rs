@@ -54,13 +54,6 @@ impl Budget {
         Some(self.room(permits))
     }
 
-    /// Memory for a batch of `bytes` that is read back from the spool, if there is any.
-    pub(crate) fn try_load(self: &Arc<Self>, bytes: usize) -> Option<Box<dyn Permit>> {
-        let permits = u32::try_from(bytes).ok()?;
-        self.bytes.try_acquire_many(permits).ok()?.forget();
-        Some(self.hold(permits))
-    }
-
     /// What flushes wait for: batches that were found in the spool have none of their own.
     pub(crate) fn live_token(&self) -> Token {
         self.live.enter()

@@ -30,7 +30,7 @@ impl Sender {
         }
         self.identity_asked = true;
         let (cluster, report, backoff) = (self.shared.cluster.clone(), self.report.clone(), self.backoff);
-        let ask_expiration = self.identity.is_none() && self.shared.config.producer_id_expiration.is_none();
+        let ask_expiration = !self.expiration_known;
         self.shared.cluster.thread().spawn(async move {
             ask(&cluster, &report, backoff).await;
             if ask_expiration && let Some(expiration) = expiration(&cluster).await {
@@ -130,7 +130,7 @@ async fn init_producer_id(cluster: &Cluster) -> Result<ProducerIdentity, Trouble
 }
 
 /// The least `producer.id.expiration.ms` of all brokers, if they may be asked.
-async fn expiration(cluster: &Cluster) -> Option<Duration> {
+pub(super) async fn expiration(cluster: &Cluster) -> Option<Duration> {
     let brokers: Vec<BrokerId> = cluster.view().brokers.keys().copied().collect();
     let mut least: Option<u64> = None;
     for id in brokers {

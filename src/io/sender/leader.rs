@@ -116,7 +116,7 @@ impl Sender {
                 self.pull(id, now);
                 self.make_runnable(id);
             }
-            if let Some(at) = self.parts.get(id).and_then(|part| part.window.next_deadline()) {
+            if let Some(at) = self.parts.get(id).and_then(|part| part.deadline()) {
                 self.arm(id, at);
             }
         }

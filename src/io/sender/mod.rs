@@ -69,6 +69,8 @@ struct Sender {
     backoff: Backoff,
     identity: Option<ProducerIdentity>,
     identity_asked: bool,
+    /// Whether the brokers, or the settings, have told `producer.id.expiration.ms`.
+    expiration_known: bool,
     identity_trouble: Option<Arc<str>>,
     /// Parts that wait for a producer id.
     nameless: Vec<usize>,
@@ -106,6 +108,7 @@ pub(crate) async fn run(shared: Arc<Shared>, found: Option<(Recovered, Token)>) 
         identity: keeper.as_ref().and_then(Keeper::identity),
         keeper,
         identity_asked: false,
+        expiration_known: config.producer_id_expiration.is_some(),
         identity_trouble: None,
         nameless: Vec::new(),
         signalled: Vec::new(),
@@ -150,6 +153,8 @@ impl Sender {
     fn absorb_signals(&mut self, now: Instant) {
         let mut signalled = std::mem::take(&mut self.signalled);
         self.shared.take_signals(&mut signalled);
+        // Told also when somebody else than this has learnt its topic's partitions, and when a batch of it is finished.
+        let undivided = signalled.iter().any(|queue| queue.is_unpartitioned());
         for queue in signalled.drain(..) {
             queue.looked();
             self.ensure_parts(queue.id);
@@ -157,6 +162,9 @@ impl Sender {
             self.make_runnable(queue.id);
         }
         self.signalled = signalled;
+        if undivided {
+            self.scatter_known(now);
+        }
     }
 
     /// Makes the parts up to and with `id`.
@@ -166,11 +174,11 @@ impl Sender {
         }
         let view = self.view.borrow().clone();
         for queue in self.shared.queues_from(self.parts.len()) {
-            let (window, noted) = match &mut self.keeper {
+            let (window, noted, asked) = match &mut self.keeper {
                 Some(keeper) => keeper.window(&queue, self.window.clone(), Instant::now()),
-                None => (Window::new(self.window.clone()), None),
+                None => (Window::new(self.window.clone()), None, true),
             };
-            self.parts.push(Part::new(queue, window, noted, &view, Instant::now()));
+            self.parts.push(Part::new(queue, window, noted, asked, self.keeper.is_some(), &view, Instant::now()));
         }
     }
 
@@ -238,7 +246,7 @@ impl Sender {
         }
         let Some(part) = self.parts.get_mut(id) else { return };
         let (sealing, due) = part.pull(now, self.shared.config.linger);
-        let deadline = part.window.next_deadline();
+        let deadline = part.deadline();
         if let Some(sealing) = sealing {
             self.finish(id, sealing, now);
         }
@@ -317,6 +325,10 @@ impl Sender {
 
     /// What part `id` may do now. Sends are returned; everything else is seen to here.
     fn step(&mut self, id: usize, leadership: Leadership, now: Instant) -> Next {
+        if self.parts.get(id).is_some_and(|part| !part.asked) {
+            self.probe(id, leadership);
+            return Next::Idle;
+        }
         loop {
             let Some(part) = self.parts.get_mut(id) else { return Next::Idle };
             let next = part.window.next(now, exact_millis(), leadership);

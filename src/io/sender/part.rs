@@ -23,6 +23,11 @@ pub(super) struct Part {
     pub(super) used_id: Option<i64>,
     /// Its entry among the sender's timers.
     pub(super) timer: Option<Instant>,
+    /// The leader was asked whether it knows this producer further than the spool does: a spool restored from a backup
+    /// would give out epochs and sequences a second time, and brokers throw such batches away in silence.
+    pub(super) asked: bool,
+    /// There is a spool.
+    spooled: bool,
     /// How many partitions the topic has; 0 while that is not known.
     pub(super) partitions: usize,
     /// Where the log stood when it acknowledged something last.
@@ -42,6 +47,8 @@ impl Part {
         queue: Arc<PartitionQueue>,
         window: Window<ReadyBatch>,
         noted: Option<Noted>,
+        asked: bool,
+        spooled: bool,
         view: &ClusterView,
         now: Instant,
     ) -> Part {
@@ -55,6 +62,8 @@ impl Part {
             probing: false,
             scanning: false,
             timer: None,
+            asked,
+            spooled,
             partitions: 0,
             noted,
             loading: 0,
@@ -83,6 +92,12 @@ impl Part {
             batch.release_live();
         }
         self.window.push(batch);
+    }
+
+    /// When a batch of it has to be given up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        // In a spool nothing is, and its backlog is long.
+        if self.spooled { None } else { self.window.next_deadline() }
     }
 
     /// Something was delivered, or got out of the way.

@@ -1,5 +1,6 @@
 //! Asking a leader what it has of this producer (DescribeProducers, KIP-664).
 
+use super::identity::expiration;
 use super::scan::{EARLIEST, LATEST, list_offset};
 use super::{Event, Sender};
 use crate::core::produce::window::{Leadership, ProbeAnswer};
@@ -13,12 +14,17 @@ impl Sender {
     /// Starts a probe of part `id`, unless one is under way.
     pub(super) fn probe(&mut self, id: usize, leader: Leadership) {
         let Some(part) = self.parts.get_mut(id).filter(|part| !part.probing) else { return };
-        let Some(identity) = part.window.identity() else { return };
+        let Some(identity) = part.window.identity().or(self.identity) else { return };
         part.probing = true;
         let partition = part.queue.partition.clone();
         let (cluster, report) = (self.shared.cluster.clone(), self.report.clone());
         cluster.counters().probes.add(1);
+        // A producer whose id comes from its spool has not asked yet, and what an answer proves depends on it.
+        let ask_expiration = !self.expiration_known;
         self.shared.cluster.thread().spawn(async move {
+            if ask_expiration && let Some(expiration) = expiration(&cluster).await {
+                let _ = report.send(Event::Expiration(expiration));
+            }
             let answer = match ask(&cluster, &partition, leader, identity.id).await {
                 Ok(answer) => Some(answer),
                 Err(cause) => {
@@ -36,17 +42,24 @@ impl Sender {
         part.probing = false;
         let mut settled = Vec::new();
         match answer.filter(|_| part.leader == Some(leader)) {
+            Some(answer) if !part.asked => return self.on_first_asked(id, answer),
             Some(answer) => {
                 tracing::debug!(partition = %part.queue.partition, ?answer, "probed");
                 part.window.on_probe(leader, answer, &mut settled);
             }
             None => {
-                part.window.on_probe_failed(retry_at);
+                if part.asked {
+                    part.window.on_probe_failed(retry_at);
+                } else {
+                    self.arm(id, retry_at);
+                }
                 self.shared.cluster.request_refresh("a leader could not be asked for a producer's state");
             }
         }
         self.settle(id, settled);
-        self.make_runnable(id);
+        if self.parts.get(id).is_some_and(|part| part.asked) {
+            self.make_runnable(id);
+        }
     }
 }
 

@@ -71,8 +71,8 @@ impl Sender {
     }
 }
 
-/// The batches of `producer_id` between `from` (else the start of the log) and the high watermark. An error is a passing
-/// failure, in words.
+/// The batches of `producer_id` between `from` (else the start of the log) and the end of what the leader has now; all
+/// of it is replicated when it is read. An error is a passing failure, in words.
 pub(super) async fn scan(
     cluster: &Cluster,
     partition: &TopicPartition,
@@ -86,7 +86,9 @@ pub(super) async fn scan(
     let asked = Asked { cluster, connection, partition, topic_id, leader };
     let mut holes = asked.may_be_compacted().await?;
     let Some(log_start) = asked.end_of_log(EARLIEST).await? else { return Ok(ScanAnswer::Unavailable) };
-    let Some(end) = asked.end_of_log(LATEST).await? else { return Ok(ScanAnswer::Unavailable) };
+    let Some(replicated) = asked.end_of_log(LATEST).await? else { return Ok(ScanAnswer::Unavailable) };
+    // What the leader has and cannot show yet may be what is looked for.
+    let end = asked.end_of_epoch(leader.epoch).await?.unwrap_or(replicated).max(replicated);
     let start = asked.first_offset(from, log_start).await?;
     holes |= log_start > start;
     let (mut offset, mut read, mut found) = (start.max(log_start), 0, Vec::new());
@@ -103,7 +105,7 @@ pub(super) async fn scan(
         }
         let next = collect(answer, producer_id, offset, end, &mut found)?;
         if next <= offset {
-            return Err(format!("broker {} has nothing at offset {offset} of {partition}", leader.broker));
+            return Err(format!("broker {} shows nothing at offset {offset} of {partition} yet", leader.broker));
         }
         offset = next;
     }
@@ -192,22 +194,30 @@ impl Asked<'_> {
     /// The noted offset, or where the log of today leaves the one in which it was noted.
     async fn first_offset(&self, from: Option<Noted>, log_start: i64) -> Result<i64, String> {
         let Some(noted) = from else { return Ok(0) };
-        if noted.leader_epoch < 0 || self.connection.versions().range(ApiKey::OffsetForLeaderEpoch).is_none() {
+        if noted.leader_epoch < 0 {
             return Ok(noted.offset);
+        }
+        // Where the leader never heard of that epoch nothing can be left out.
+        let end = self.end_of_epoch(noted.leader_epoch).await?.unwrap_or(log_start);
+        Ok(noted.offset.min(end))
+    }
+
+    /// The offset after the last record of leader epoch `epoch`; none when it is not told.
+    async fn end_of_epoch(&self, epoch: i32) -> Result<Option<i64>, String> {
+        if epoch < 0 || self.connection.versions().range(ApiKey::OffsetForLeaderEpoch).is_none() {
+            return Ok(None);
         }
         let asked = EpochPartition {
             partition: self.partition.partition,
             current_leader_epoch: self.leader.epoch,
-            leader_epoch: noted.leader_epoch,
+            leader_epoch: epoch,
         };
         let request = OffsetForLeaderEpochRequest { topics: vec![(self.partition.topic.clone(), vec![asked])] };
         let answer = self.connection.submit(&request, self.timeout()).await.map_err(|error| error.to_string())?;
         let end = answer.topics.first().and_then(|(_, ends)| ends.first()).ok_or_else(|| self.left_out())?;
         match end.error {
-            ErrorCode::NONE if end.end_offset >= 0 => Ok(noted.offset.min(end.end_offset)),
-            // The leader never heard of that epoch: nothing can be left out.
-            ErrorCode::NONE => Ok(noted.offset.min(log_start)),
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED => Ok(noted.offset.min(log_start)),
+            ErrorCode::NONE => Ok(Some(end.end_offset).filter(|offset| *offset >= 0)),
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => Ok(None),
             code => Err(self.refused(code)),
         }
     }

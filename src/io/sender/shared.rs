@@ -4,8 +4,6 @@ mod closing;
 mod cut;
 mod unpartitioned;
 
-pub(crate) use cut::Cut;
-
 use super::budget::Budget;
 use crate::config::{Durability, ProducerConfig};
 use crate::core::produce::accumulator::{
@@ -51,6 +49,8 @@ pub(crate) struct Shared {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicQueues>>>,
     /// All queues in the order of their ids.
     queues: Mutex<Vec<Arc<PartitionQueue>>>,
+    /// How many topics have an unpartitioned queue.
+    undivided: AtomicUsize,
     signals: Mutex<Vec<Arc<PartitionQueue>>>,
     notify: Notify,
     /// Somebody asked for memory in vain.
@@ -156,6 +156,7 @@ impl Shared {
             cluster,
             topics: RwLock::default(),
             queues: Mutex::default(),
+            undivided: AtomicUsize::new(0),
             signals: Mutex::default(),
             notify: Notify::new(),
             urged: AtomicBool::new(false),
@@ -457,7 +458,7 @@ impl Shared {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The sender has ended and gave up so many batches.
+    /// The sender has ended and gave up so many batches; with a spool, those that are neither delivered nor in it.
     pub(crate) fn set_ended(&self, left: usize) {
         self.ended.send_replace(Some(left));
     }

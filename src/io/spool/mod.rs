@@ -1,12 +1,13 @@
 //! The spool's thread: what it is asked to write goes to disk in groups, one sync for all that waited.
 
-pub(crate) mod disk;
+mod disk;
 pub(crate) mod engine;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod faulty;
 pub(crate) mod files;
+pub(crate) mod inspect;
 #[cfg(any(test, fuzzing))]
 mod model_tests;
 mod reclaim;

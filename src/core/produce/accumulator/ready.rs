@@ -289,8 +289,8 @@ impl ReadyBatch {
                 drafts.push((partition, RecordsBuilder::new(BytesMut::new()), refusal));
             }
             let (_, builder, _) = drafts.get_mut(number as usize)?;
-            let headers: Option<Vec<(&str, Option<&[u8]>)>> =
-                record.headers(&bytes).map(|(name, value)| Some((str::from_utf8(name).ok()?, value))).collect();
+            let headers = record.headers(&bytes).map(|(name, value)| Some((str::from_utf8(name).ok()?, value)));
+            let headers: Option<Vec<_>> = headers.collect();
             places.push((number, builder.count().unsigned_abs()));
             builder.push(record.timestamp, key, value, &headers?).ok()?;
         }

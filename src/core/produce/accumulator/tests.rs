@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use super::ready::SplitOf;
 use super::*;
 use crate::core::produce::window::Stampable;
 use crate::core::spool::{BatchId, Order, Status, StoredBatch, Target};

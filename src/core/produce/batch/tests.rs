@@ -65,16 +65,16 @@ fn a_scattered_batch_is_followed_record_by_record() {
     let (whole, [even, odd], outcome) = scattered();
     let (told, before) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Count::default()));
     let waker = Waker::from(before.clone());
-    let (mut slot, mut cx) = (None, Context::from_waker(&waker));
+    let (mut slot, cx) = (None, Context::from_waker(&waker));
     let callback = |told: &Arc<Mutex<Vec<String>>>| -> Callback {
         let told = told.clone();
         Box::new(move |result| lock(&told).push(result.map_or_else(|e| e.to_string(), |place| place.to_string())))
     };
-    assert!(whole.poll(3, &mut slot, &mut cx).is_pending());
+    assert!(whole.poll(3, &mut slot, &cx).is_pending());
     whole.call_back(4, callback(&told));
     whole.resolve(outcome);
     assert_eq!(before.get(), 1, "it has to look for itself anew");
-    assert!(whole.poll(3, &mut slot, &mut cx).is_pending());
+    assert!(whole.poll(3, &mut slot, &cx).is_pending());
     whole.call_back(1, callback(&told));
     assert_eq!((whole.get(0).is_none(), whole.is_delivered(0)), (true, None));
 
@@ -82,7 +82,7 @@ fn a_scattered_batch_is_followed_record_by_record() {
     assert_eq!(*lock(&told), ["t-0 offset 102"]);
     odd.resolve(failed(Certainty::Absent, &["one", "three"]));
     assert_eq!(before.get(), 2);
-    let Poll::Ready(Err(error)) = whole.poll(3, &mut slot, &mut cx) else { panic!("not resolved") };
+    let Poll::Ready(Err(error)) = whole.poll(3, &mut slot, &cx) else { panic!("not resolved") };
     assert_eq!((error.record().value.as_deref(), error.record().partition), (Some(&b"three"[..]), Some(1)));
     assert_eq!(lock(&told).len(), 2);
     assert_eq!((whole.is_delivered(2), whole.is_delivered(3)), (Some(true), Some(false)));
@@ -104,10 +104,10 @@ fn spooled_wakes_its_own_and_delivered_wakes_both() {
     let (one, counts) = (cell(0), [Arc::new(Count::default()), Arc::new(Count::default())]);
     let wakers = counts.clone().map(Waker::from);
     let (mut spooled, mut delivered) = (None, None);
-    assert!(one.poll_spooled(0, &mut spooled, &mut Context::from_waker(&wakers[0])).is_pending());
-    assert!(one.poll(0, &mut delivered, &mut Context::from_waker(&wakers[1])).is_pending());
+    assert!(one.poll_spooled(0, &mut spooled, &Context::from_waker(&wakers[0])).is_pending());
+    assert!(one.poll(0, &mut delivered, &Context::from_waker(&wakers[1])).is_pending());
     // Asked again, it keeps its place.
-    assert!(one.poll_spooled(0, &mut spooled, &mut Context::from_waker(&wakers[0])).is_pending());
+    assert!(one.poll_spooled(0, &mut spooled, &Context::from_waker(&wakers[0])).is_pending());
     one.set_spooled();
     assert_eq!(counts.each_ref().map(|count| count.get()), [1, 0]);
     assert!(matches!(one.spooled(0), Some(Ok(()))));
@@ -119,14 +119,14 @@ fn spooled_wakes_its_own_and_delivered_wakes_both() {
 
     let two = cell(0);
     let mut spooled = None;
-    assert!(two.poll_spooled(0, &mut spooled, &mut Context::from_waker(&wakers[0])).is_pending());
+    assert!(two.poll_spooled(0, &mut spooled, &Context::from_waker(&wakers[0])).is_pending());
     two.resolve(Outcome::Delivered(None));
     assert_eq!(counts[0].get(), 2);
-    assert!(two.poll_spooled(0, &mut spooled, &mut Context::from_waker(&wakers[0])).is_ready());
+    assert!(two.poll_spooled(0, &mut spooled, &Context::from_waker(&wakers[0])).is_ready());
 
     let forgotten = cell(0);
     let mut spooled = None;
-    assert!(forgotten.poll_spooled(0, &mut spooled, &mut Context::from_waker(&wakers[0])).is_pending());
+    assert!(forgotten.poll_spooled(0, &mut spooled, &Context::from_waker(&wakers[0])).is_pending());
     let (at, place) = spooled.unwrap();
     at.forget_spooled(place);
     forgotten.set_spooled();
@@ -153,7 +153,7 @@ fn parts_are_spooled_with_the_whole_whatever_comes_first() {
             whole.resolve(outcome);
         } else {
             whole.resolve(outcome);
-            assert!(whole.poll_spooled(0, &mut None, &mut Context::from_waker(&waker)).is_pending());
+            assert!(whole.poll_spooled(0, &mut None, &Context::from_waker(&waker)).is_pending());
             whole.set_spooled();
         }
         assert!(parts.iter().all(|part| part.is_spooled()));
@@ -193,7 +193,7 @@ fn nobody_is_missed_between_spooled_and_split() {
         let waker = Waker::from(count.clone());
         let spool = std::thread::spawn(move || other.set_spooled());
         let mut slot = None;
-        let pending = whole.poll_spooled(2, &mut slot, &mut Context::from_waker(&waker)).is_pending();
+        let pending = whole.poll_spooled(2, &mut slot, &Context::from_waker(&waker)).is_pending();
         whole.resolve(outcome);
         spool.join().unwrap();
         assert!(parts.iter().all(|part| part.is_spooled()));

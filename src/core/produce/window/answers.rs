@@ -76,6 +76,7 @@ impl<B: Stampable> Window<B> {
     /// The answer to [`Next::Probe`], from the leader `leader`.
     pub(crate) fn on_probe(&mut self, leader: Leadership, answer: ProbeAnswer, out: &mut Vec<Settled<B>>) {
         let (Some(identity), Some((cause, id))) = (self.identity, self.probe_needed.take()) else { return };
+        self.known = matches!(answer, ProbeAnswer::Known { .. });
         self.blind = answer == ProbeAnswer::Unavailable;
         self.on_probed(identity, (cause, id), leader, answer, out);
         self.settle_unconfirmed(out);
@@ -91,7 +92,7 @@ impl<B: Stampable> Window<B> {
     ) {
         let Some(at) = self.entries.iter().position(|e| e.id == id && e.state == State::Waiting) else { return };
         let entry = &mut self.entries[at];
-        entry.cleared = true;
+        entry.cleared = Some(leader);
         let (first, last, doubt) = (entry.first, entry.last, entry.doubt);
         if let ProbeCause::Refusal(verdict) = cause {
             let absent = match answer {
@@ -109,13 +110,20 @@ impl<B: Stampable> Window<B> {
             ProbeAnswer::Unavailable if doubt && cause == ProbeCause::OutOfOrder => {
                 self.entries[at].state = State::Stored(leader);
             }
-            ProbeAnswer::Unavailable if cause != ProbeCause::Restart => self.on_refused_sequence(at, out),
+            ProbeAnswer::Unavailable if matches!(cause, ProbeCause::OutOfOrder | ProbeCause::Doubtful) => {
+                self.on_refused_sequence(at, out);
+            }
             answer if self.restoring => self.resolve_restored(identity, leader, answer, out),
+            // It acknowledged something of this epoch, so it will refuse what does not follow that.
+            ProbeAnswer::Unavailable if self.confirmed.is_some() => {}
+            ProbeAnswer::Unavailable => self.give_up(at, Reason::CannotTell, out),
             // The leader may have appended it and forgotten the producer since.
-            ProbeAnswer::Empty { .. } if doubt && cause == ProbeCause::Age => self.need_scan(id, leader, true),
-            // An unknown producer may send any sequence: the same bytes go again. Its age is looked at separately.
-            ProbeAnswer::Empty { .. } => self.entries[at].cleared = cause == ProbeCause::Age,
-            ProbeAnswer::Unavailable => {}
+            ProbeAnswer::Empty { log_start } if doubt && !self.is_absence_proven(&self.entries[at], log_start) => {
+                self.need_scan(id, leader, true);
+            }
+            ProbeAnswer::Empty { .. } if cause == ProbeCause::Behind => self.set_absent(at),
+            // An unknown producer may send any sequence: the same bytes go again.
+            ProbeAnswer::Empty { .. } => {}
             ProbeAnswer::Known { epoch, .. } if epoch > identity.epoch => {
                 self.give_up(at, Reason::Fenced, out);
                 self.retired = true;
@@ -128,17 +136,26 @@ impl<B: Stampable> Window<B> {
                     } else {
                         self.entries[at].state = State::Stored(leader);
                     }
-                } else if ahead < 0 && advance(last_sequence, 1) != first {
+                } else if ahead < 0 && (advance(last_sequence, 1) != first || self.is_behind(at)) {
                     self.on_lost_or_gap(at, identity, Some(last_sequence), out);
                 }
                 // Otherwise it is the leader's newest (answered with its offset) or the very next: it goes again.
             }
-            ProbeAnswer::Known { .. } if first == 0 => {}
+            ProbeAnswer::Known { .. } if first == 0 && !self.is_behind(at) => {}
             ProbeAnswer::Known { .. } => self.on_lost_or_gap(at, identity, None, out),
         }
     }
 
-    /// Whether a batch that ends with `last` was replicated, by what was acknowledged, and `found` does not tell otherwise.
+    /// Whether a leader that does not know the producer cannot have the batch, if its log begins at `log_start`.
+    pub(super) fn is_absence_proven(&self, entry: &Entry<B>, log_start: Option<i64>) -> bool {
+        let noted = entry.batch.as_ref().and_then(Stampable::noted).map_or(0, |noted| noted.offset);
+        // A replica that builds its state from the log knows only who is in what is left of it. Without a spool that
+        // would have to happen within the delivery timeout.
+        !self.old_dated(entry) && (!self.config.durable || log_start.is_some_and(|start| start <= noted))
+    }
+
+    /// Whether a batch that ends with `last` was replicated, by what was acknowledged, and `found` does not tell
+    /// otherwise.
     pub(super) fn is_proven(&self, last: i32, found: i32) -> bool {
         self.confirmed.is_some_and(|confirmed| distance(confirmed, last) >= 0 && distance(found, confirmed) >= 0)
     }
@@ -154,6 +171,12 @@ impl<B: Stampable> Window<B> {
         self.failures = 0;
         self.retry_at = None;
         self.note_confirmed(at);
+        // An old-dated one goes right after the leader was asked for it, or not at all.
+        for later in at + 1..self.entries.len() {
+            if self.old_dated(&self.entries[later]) {
+                self.entries[later].cleared = None;
+            }
+        }
         // This one is replicated, so what the same leader has before it is replicated too.
         while let Some(stored) = self.entries.iter().take(at).position(|e| e.state == State::Stored(leader)) {
             self.settle_delivered(stored, None, out);
@@ -181,14 +204,18 @@ impl<B: Stampable> Window<B> {
 
     fn on_setback(&mut self, at: usize, doubt: bool, setback: Setback, retry_at: Instant, out: &mut Vec<Settled<B>>) {
         self.cool_down();
-        if doubt {
+        // What was said holds until the leader takes something, or forgets.
+        let stale = doubt || self.known;
+        if stale {
             self.resolved_under = None;
         }
         let oldest = self.is_oldest_open(at);
         let entry = &mut self.entries[at];
         entry.setback = Some(setback);
         entry.doubt |= doubt;
-        entry.cleared &= !doubt;
+        if stale {
+            entry.cleared = None;
+        }
         if entry.batch.is_none() {
             // The application was told already; nothing will send it again, so its sequence stays a gap.
             self.entries.remove(at);
@@ -211,12 +238,12 @@ impl<B: Stampable> Window<B> {
         } else if !self.is_oldest_open(at) {
             // It only tells that an earlier one is missing; that one decides.
         } else if self.closing && !self.entries[at].doubt {
-            self.entries[at].state = State::Absent;
+            self.set_absent(at);
         } else if self.entries[at].attempts > self.config.retries {
             self.give_up(at, Reason::RetriesUsedUp, out);
         } else {
             self.probe_needed = Some((ProbeCause::OutOfOrder, self.entries[at].id));
-            if self.entries[at].cleared {
+            if self.entries[at].cleared.is_some() {
                 // A probe did not settle it the last time, so give the broker time.
                 self.failures += 1;
                 self.retry_at = Some(retry_at);
@@ -229,16 +256,14 @@ impl<B: Stampable> Window<B> {
         if self.entries[at].doubt {
             self.give_up(at, Reason::CannotTell, out);
         } else {
-            self.entries[at].state = State::Absent;
-            self.closing = true;
+            self.set_absent(at);
         }
     }
 
     /// The leader has neither this batch nor the one before it.
     fn on_lost_or_gap(&mut self, at: usize, identity: ProducerIdentity, found: Option<i32>, out: &mut Vec<Settled<B>>) {
         self.report_lost(identity, found, out);
-        self.entries[at].state = State::Absent;
-        self.closing = true;
+        self.set_absent(at);
     }
 
     /// Tells when the leader, whose last sequence is `found`, has less than was acknowledged.
@@ -277,14 +302,16 @@ impl<B: Stampable> Window<B> {
                         last,
                         state: State::Absent,
                         doubt: false,
-                        cleared: false,
+                        cleared: None,
+                        behind_gap: false,
+                        sent_to: None,
                         attempts: 0,
                         setback: setback.clone(),
                     };
                     self.entries.insert(at + i, entry);
                 }
                 self.cool_down();
-                self.closing = true;
+                self.set_absent(at + 1);
             }
         }
     }
@@ -304,6 +331,13 @@ impl<B: Stampable> Window<B> {
         }
         if !in_flight {
             self.entries.remove(at);
+            if self.config.durable {
+                for later in self.entries.iter_mut().skip(at) {
+                    later.behind_gap = true;
+                    later.cleared = None;
+                }
+                self.resolved_under = None;
+            }
             self.cool_down();
             self.closing = true;
             self.probe_needed = None;

@@ -1,23 +1,34 @@
 //! The window of one partition: which batch goes next, under which identity, and what an answer means for the others.
 //!
 //! ```text
-//!            push                      next: stamp, send             answer
-//!  sealed ─────────▶ pending (no sequence) ───────────▶ in flight ───────────▶ settled (delivered, failed, unknown)
-//!                       ▲                                 │     ▲
-//!                       │ epoch closed:                   │     │ next: the same bytes again, oldest first
-//!                       │ epoch + 1, sequence 0           ▼     │
-//!                       └──────────── absent ◀────────── waiting ──▶ stored (an error 45 that a later one must confirm)
+//!           push            next: stamp, save        next: send            answer
+//!  sealed ────────▶ pending ───────────────▶ saving ──────────▶ in flight ──────▶ settled (delivered, failed, unknown)
+//!                      ▲     (without a spool: stamped and sent)  │    ▲
+//!                      │ epoch closed:                            │    │ next: the same bytes again, oldest first
+//!                      │ epoch + 1, sequence 0                    ▼    │
+//!                      └─────────────────── absent ◀───────────── waiting ──▶ stored (a later one must confirm it)
+//!                                                                  ▲
+//!                                  restored: a former process may have sent it
 //! ```
 //!
 //! The rules (KIP-98 says what brokers check; the measured rest is in ARCHITECTURE.md, "When may a batch fail?"):
-//! - A batch gets its sequence when it is sent for the first time. From then on its bytes never change under that epoch.
+//! - A batch gets its sequence when it is sent for the first time; with a spool up to five are stamped ahead, and none
+//!   is sent before its stamp is on disk. From then on its bytes never change under that epoch.
 //! - At most five are unsettled, because the broker remembers five. One only while the window is *cold*: until this
 //!   leadership has acknowledged a batch of this identity, and after every failure. Old-dated batches always go alone,
 //!   because the broker may forget the producer between two of them.
-//! - A batch that is given up or refused for good leaves a gap, so it *closes the epoch*: what was sent after it is first
-//!   resolved, and only what is proven absent is stamped again, from sequence 0 of the next epoch.
-//! - A batch is *in doubt* once an attempt of it ended without a definite refusal. Only then can "out of order" mean that
-//!   it is stored already, and only then does giving it up mean "unknown" instead of "failed".
+//! - A batch that is given up or refused for good leaves a gap, so it *closes the epoch*: what was sent after it is
+//!   first resolved, and only what is proven absent is stamped again, from sequence 0 of the next epoch.
+//! - A batch is *in doubt* once an attempt of it ended without a definite refusal. Only then can "out of order" mean
+//!   that it is stored already, and only then does giving it up mean "unknown" instead of "failed".
+//! - *Restored* batches (`restore.rs`) are all in doubt, in a closed epoch. One probe tells of all; they go one by one,
+//!   and what makes the probe's answer stale starts over at the probe. What is absent goes as it stands, because a late
+//!   request of the former process is then recognised as the same; only what comes after a gap or after one without a
+//!   stamp is stamped anew. Own batches start above every epoch that any process gave out.
+//! - *Stored* batches count once a later one is confirmed under the same leadership. With nobody left to confirm them,
+//!   the log itself is searched (`scan.rs`).
+//! - A leader that does not know the producer may have forgotten it. That a batch is absent is proven by its age and
+//!   the start of the log, else by a search; if that fails too, its fate is unknown.
 
 mod access;
 mod answers;
@@ -75,7 +86,8 @@ pub(crate) enum Next {
     Idle,
     /// Nothing before this time.
     Wait(Instant),
-    /// Write this batch and its stamp to disk, then call [`Window::on_saved`]; it is not sent before that.
+    /// Write this batch and its stamp to disk, after all that was settled before, then call [`Window::on_saved`]; it is
+    /// not sent before that.
     Save(EntryId),
     /// Send this batch; it counts as in flight now.
     Send(EntryId),
@@ -199,8 +211,12 @@ enum ProbeCause {
     Restart,
     /// It answered "out of order" to the oldest open batch.
     OutOfOrder,
-    /// The batch in doubt is so old-dated that the leader may have forgotten it.
-    Age,
+    /// The batch in doubt is so old-dated, or was sent to another leader so long ago, that this one may not remember
+    /// it.
+    Doubtful,
+    /// The batch in doubt comes after one that will be stamped anew, or was given up: a leader that knows neither would
+    /// take it.
+    Behind,
     /// The batch in doubt was refused for good, which an earlier attempt may have been spared.
     Refusal(ProduceVerdict),
 }
@@ -215,8 +231,13 @@ pub(crate) struct Entry<B> {
     last: i32,
     state: State,
     doubt: bool,
-    /// A probe answered since the last doubt, so that an old-dated batch may go again.
-    cleared: bool,
+    /// Who was asked for it since the last doubt, so that it may go again although it is doubtful.
+    cleared: Option<Leadership>,
+    /// One before it was given up. A leader that does not know the producer would take this one although that one is
+    /// missing, and a process that finds both in its spool would then believe that one to be stored.
+    behind_gap: bool,
+    /// To whom it was sent last.
+    sent_to: Option<Leadership>,
     attempts: u32,
     setback: Option<Setback>,
 }
@@ -258,6 +279,8 @@ pub(crate) struct Window<B> {
     scan_needed: Option<scan::ScanNeeded>,
     /// The leader could not be asked when it was probed last.
     blind: bool,
+    /// The leader knew the producer when it was probed last; it may forget it.
+    known: bool,
     /// Unix time in milliseconds when the owner called last.
     wall: i64,
     /// The highest sequence acknowledged under this identity.
@@ -288,6 +311,7 @@ impl<B: Stampable> Window<B> {
             probe_needed: None,
             scan_needed: None,
             blind: false,
+            known: false,
             wall: 0,
             confirmed: None,
             confirmed_newest: 0,
@@ -305,6 +329,11 @@ impl<B: Stampable> Window<B> {
     /// Takes a batch that goes before all that have no sequence yet.
     pub(crate) fn push_front(&mut self, batch: B) {
         self.pending.push_front(batch);
+    }
+
+    /// The highest sequence acknowledged under the present identity.
+    pub(crate) fn acknowledged(&self) -> Option<i32> {
+        self.confirmed
     }
 
     /// How many batches have a sequence and are not settled.
@@ -419,12 +448,17 @@ impl<B: Stampable> Window<B> {
             if old && in_flight > 0 {
                 return Next::Idle;
             }
-            if old && self.entries[at].doubt && !self.entries[at].cleared {
-                self.probe_needed = Some((ProbeCause::Age, self.entries[at].id));
+            let behind = self.is_behind(at);
+            let entry = &mut self.entries[at];
+            // A batch of a spool may have waited long enough for another replica to have lost track.
+            let moved = self.config.durable && entry.sent_to != Some(leader);
+            if (old || behind || moved) && entry.doubt && entry.cleared != Some(leader) {
+                let cause = if behind { ProbeCause::Behind } else { ProbeCause::Doubtful };
+                self.probe_needed = Some((cause, entry.id));
                 return if in_flight == 0 { Next::Probe } else { Next::Idle };
             }
-            let entry = &mut self.entries[at];
             entry.state = State::InFlight;
+            entry.sent_to = Some(leader);
             entry.attempts += 1;
             return Next::Send(entry.id);
         }
@@ -465,7 +499,9 @@ impl<B: Stampable> Window<B> {
             batch: Some(batch),
             state,
             doubt: false,
-            cleared: false,
+            cleared: None,
+            behind_gap: false,
+            sent_to: None,
             attempts: u32::from(state == State::InFlight),
             setback: None,
         });
@@ -541,6 +577,21 @@ impl<B: Stampable> Window<B> {
     /// Whether nothing sent before entry `at` is still open.
     fn is_oldest_open(&self, at: usize) -> bool {
         self.entries.iter().take(at).all(|entry| matches!(entry.state, State::Stored(_) | State::Absent))
+    }
+
+    /// Whether a batch before entry `at` is to be stamped anew or was given up: it must not be taken as it stands.
+    fn is_behind(&self, at: usize) -> bool {
+        self.entries[at].behind_gap || self.entries.iter().take(at).any(|entry| entry.state == State::Absent)
+    }
+
+    /// Entry `at` is stamped anew, so what follows it has to be looked at again.
+    fn set_absent(&mut self, at: usize) {
+        self.entries[at].state = State::Absent;
+        self.closing = true;
+        self.resolved_under = None;
+        for entry in self.entries.iter_mut().skip(at + 1) {
+            entry.cleared = None;
+        }
     }
 
     fn cool_down(&mut self) {

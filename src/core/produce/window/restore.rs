@@ -21,8 +21,9 @@ pub(crate) struct Restored<B> {
     pub(crate) acknowledged_newest: i64,
     /// New batches start at this epoch or a later one; negative when there is none left.
     pub(crate) floor: i16,
-    /// The stamped batches, oldest first, with the sequences of their first records.
-    pub(crate) entries: Vec<(B, i32)>,
+    /// The batches up to the last one stamped under that identity, oldest first, with the sequences of their first
+    /// records; none for one that has no such stamp: half of one that was split while later ones were under way.
+    pub(crate) entries: Vec<(B, Option<i32>)>,
     /// The others, in order.
     pub(crate) pending: Vec<B>,
 }
@@ -30,7 +31,7 @@ pub(crate) struct Restored<B> {
 impl<B: Stampable> Window<B> {
     /// The window of a partition as a former process left it.
     pub(crate) fn restore(config: WindowConfig, restored: Restored<B>) -> Self {
-        let Restored { identity, acknowledged, acknowledged_newest, floor, entries, pending } = restored;
+        let Restored { identity, acknowledged, acknowledged_newest, floor, mut entries, pending } = restored;
         let mut window = Window::new(config);
         window.pending = VecDeque::from(pending);
         window.floor = floor;
@@ -39,7 +40,10 @@ impl<B: Stampable> Window<B> {
             window.pending = entries.into_iter().map(|(batch, _)| batch).chain(window.pending).collect();
             return window;
         }
-        if entries.is_empty() {
+        if entries.iter().all(|(_, first)| first.is_none()) {
+            while let Some((batch, _)) = entries.pop() {
+                window.pending.push_front(batch);
+            }
             let unused = floor > identity.epoch || (floor == identity.epoch && acknowledged.is_none());
             window.identity =
                 if unused { Some(ProducerIdentity { epoch: floor, ..identity }) } else { window.after(identity) };
@@ -53,12 +57,14 @@ impl<B: Stampable> Window<B> {
         for (batch, first) in entries {
             let entry = Entry {
                 id: window.new_id(),
-                first,
-                last: advance(first, batch.count() - 1),
+                first: first.unwrap_or_default(),
+                last: advance(first.unwrap_or_default(), batch.count() - 1),
                 batch: Some(batch),
-                state: State::Waiting,
-                doubt: true,
-                cleared: false,
+                state: if first.is_some() { State::Waiting } else { State::Absent },
+                doubt: first.is_some(),
+                cleared: None,
+                behind_gap: false,
+                sent_to: None,
                 attempts: 0,
                 setback: None,
             };
@@ -100,7 +106,7 @@ impl<B: Stampable> Window<B> {
         self.resolved_under = Some(leader);
         self.forget_stored();
         match answer {
-            ProbeAnswer::Unavailable => self.resolve_blindly(out),
+            ProbeAnswer::Unavailable => self.resolve_blindly(leader, out),
             ProbeAnswer::Empty { log_start } => self.resolve_unknown(identity, leader, log_start, out),
             ProbeAnswer::Known { epoch, last_sequence } if epoch == identity.epoch => {
                 self.resolve_known(identity, leader, last_sequence, out);
@@ -108,13 +114,13 @@ impl<B: Stampable> Window<B> {
             ProbeAnswer::Known { epoch, .. } if epoch < identity.epoch => {
                 // A new epoch begins with sequence 0 and with nothing else.
                 if self.oldest_unresolved().is_some_and(|at| self.entries[at].first == 0) {
-                    self.go_as_they_stand();
+                    self.go_as_they_stand(leader);
                 } else {
                     self.all_absent(identity, None, out);
                 }
             }
-            // An epoch begins only when all older ones are resolved, so the outcome was known once and is not on disk. The
-            // broker takes nothing of the old epoch any more; the log has the answer.
+            // An epoch begins only when all older ones are resolved, so the outcome was known once and is not on disk.
+            // The broker takes nothing of the old epoch any more; the log has the answer.
             ProbeAnswer::Known { epoch, .. } if epoch < self.floor => self.scan_oldest(leader, false),
             ProbeAnswer::Known { .. } => {
                 while let Some(at) = self.oldest_unresolved() {
@@ -126,15 +132,19 @@ impl<B: Stampable> Window<B> {
     }
 
     /// Nobody can be asked: the broker's own check has to do, which holds as long as it remembers the producer.
-    fn resolve_blindly(&mut self, out: &mut Vec<Settled<B>>) {
-        let old: Vec<EntryId> =
-            self.unresolved().map(|at| &self.entries[at]).filter(|e| self.old_dated(e)).map(|e| e.id).collect();
-        for id in old {
+    fn resolve_blindly(&mut self, leader: Leadership, out: &mut Vec<Settled<B>>) {
+        // Behind one that goes anew later, it would come too early if the broker took it.
+        let unclear =
+            |at: &usize| (self.is_behind(*at) && self.confirmed.is_none()) || self.old_dated(&self.entries[*at]);
+        let unclear: Vec<EntryId> = self.unresolved().filter(unclear).map(|at| self.entries[at].id).collect();
+        for id in unclear {
             if let Some(at) = self.entries.iter().position(|entry| entry.id == id) {
                 self.give_up(at, Reason::CannotTell, out);
             }
         }
-        self.go_as_they_stand();
+        for entry in &mut self.entries {
+            entry.cleared = Some(leader);
+        }
     }
 
     /// The leader does not know the producer: nothing is there, or it was forgotten.
@@ -145,25 +155,30 @@ impl<B: Stampable> Window<B> {
         log_start: Option<i64>,
         out: &mut Vec<Settled<B>>,
     ) {
-        if log_start == Some(0) && !self.is_old(self.confirmed_newest) {
-            // Nothing was deleted and it is too early to forget.
+        if log_start == Some(0) && self.is_too_early_to_forget() {
             self.report_lost(identity, None, out);
         }
-        let proven = |entry: &Entry<B>| {
-            let noted = entry.batch.as_ref().and_then(Stampable::noted).map_or(0, |noted| noted.offset);
-            // A replica that builds its state from the log knows only who is in what is left of it.
-            !self.old_dated(entry) && log_start.is_some_and(|start| start <= noted)
-        };
-        if self.unresolved().all(|at| proven(&self.entries[at])) {
-            self.go_as_they_stand();
+        if self.unresolved().all(|at| self.is_absence_proven(&self.entries[at], log_start)) {
+            self.go_as_they_stand(leader);
         } else {
             self.scan_oldest(leader, true);
         }
     }
 
+    /// Whether the last batch written, whichever of those known to be sent it was, is well inside the expiry.
+    fn is_too_early_to_forget(&self) -> bool {
+        let mut last = self.confirmed;
+        let follows = |entry: &Entry<B>| {
+            let before = last.replace(entry.last);
+            before.is_some_and(|before| advance(before, 1) == entry.first) && !self.old_dated(entry)
+        };
+        !self.is_old(self.confirmed_newest)
+            && self.entries.iter().filter(|entry| entry.state == State::Waiting).all(follows)
+    }
+
     /// The leader's last sequence of this identity is `found`.
     fn resolve_known(&mut self, identity: ProducerIdentity, leader: Leadership, found: i32, out: &mut Vec<Settled<B>>) {
-        let newest = self.entries.back().map_or(found, |entry| entry.last);
+        let newest = self.entries.iter().rfind(|entry| entry.state != State::Absent).map_or(found, |entry| entry.last);
         let expected = self.confirmed.filter(|confirmed| distance(*confirmed, newest) > 0).unwrap_or(newest);
         let mut stored = 0;
         while let Some(at) = self.oldest_unresolved().filter(|at| distance(found, self.entries[*at].last) > 0) {
@@ -184,10 +199,13 @@ impl<B: Stampable> Window<B> {
             }
             return;
         };
-        let entry = &self.entries[at];
-        if found == entry.last || advance(found, 1) == entry.first {
-            // Its newest, which it answers with the offset once it is replicated; or the very next.
-            self.go_as_they_stand();
+        let entry = &mut self.entries[at];
+        if found == entry.last {
+            // Its newest, which it answers with the offset once it is replicated.
+            entry.cleared = Some(leader);
+            self.go_as_they_stand_from(at + 1, leader);
+        } else if advance(found, 1) == entry.first {
+            self.go_as_they_stand(leader);
         } else {
             self.all_absent(identity, Some(found), out);
         }
@@ -203,9 +221,23 @@ impl<B: Stampable> Window<B> {
         self.unresolved().next()
     }
 
-    fn go_as_they_stand(&mut self) {
-        for entry in &mut self.entries {
-            entry.cleared |= entry.state == State::Waiting;
+    /// What is not there goes with the identity and the sequence it has: a late request of the former process is then
+    /// recognised as the same. Only what has to wait for one that goes anew does so, too.
+    fn go_as_they_stand(&mut self, leader: Leadership) {
+        self.go_as_they_stand_from(0, leader);
+    }
+
+    fn go_as_they_stand_from(&mut self, from: usize, leader: Leadership) {
+        let mut behind = false;
+        for (at, entry) in self.entries.iter_mut().enumerate() {
+            behind |= entry.state == State::Absent || entry.behind_gap;
+            if at < from || entry.state != State::Waiting {
+                continue;
+            }
+            entry.cleared = Some(leader);
+            if behind {
+                entry.state = State::Absent;
+            }
         }
     }
 

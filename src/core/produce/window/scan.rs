@@ -74,7 +74,10 @@ impl<B: Stampable> Window<B> {
                 self.note_confirmed(at);
                 self.settle_delivered(at, offset, out);
             } else if absent {
-                self.entries[at].cleared = true;
+                self.entries[at].cleared = Some(leader);
+                if self.is_behind(at) {
+                    self.entries[at].state = State::Absent;
+                }
             } else {
                 self.give_up(at, Reason::CannotTell, out);
             }
@@ -89,16 +92,19 @@ impl<B: Stampable> Window<B> {
     }
 
     pub(super) fn need_scan(&mut self, id: EntryId, leader: Leadership, missing_is_absent: bool) {
+        for entry in &mut self.entries {
+            entry.cleared = None;
+        }
         self.scan_needed = Some(ScanNeeded { id, leader, missing_is_absent });
     }
 
-    /// Stored batches wait for a later one to be confirmed. When no later one is left, the log has to tell; and where the
-    /// leader could not be asked either, nobody can.
+    /// Stored batches wait for a later one to be confirmed. When no later one is left, the log has to tell; and where
+    /// the leader could not be asked either, nobody can.
     ///
-    /// Why a later one is proof enough: a broker that knows the producer takes a batch only right behind the last one it
-    /// has, and recognises one only that it took so. So a later batch that is confirmed under the same leadership has all
-    /// before it in the same log. With error 45 to each of them there is no such witness: all may be stored and forgotten,
-    /// or all may lie behind a gap.
+    /// Why a later one is proof enough: a broker that knows the producer takes a batch only right behind the last one
+    /// it has, and recognises one only that it took so. So a later batch that is confirmed under the same leadership
+    /// has all before it in the same log. With error 45 to each of them there is no such witness: all may be stored and
+    /// forgotten, or all may lie behind a gap.
     pub(super) fn settle_unconfirmed(&mut self, out: &mut Vec<Settled<B>>) {
         if self.probe_needed.is_some() || self.scan_needed.is_some() {
             return;

@@ -61,5 +61,6 @@ impl Sender {
             let positions = cut.positions.into_iter();
             keeper.outgoing.ops.extend(positions.map(|(source, position)| Op::Position { source, position }));
         }
+        self.scatter_on(Instant::now());
     }
 }

@@ -4,7 +4,10 @@ use super::watch::Told;
 use crate::core::produce::accumulator::{ReadyBatch, Stored};
 use crate::error::SendCause;
 use crate::io::sender::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the disk may take for what is left.
+const CLOSING: Duration = Duration::from_secs(30);
 
 impl Sender {
     /// Writes what is not written yet, frees the spool, and tells the receipts. Returns how many batches are neither
@@ -28,7 +31,11 @@ impl Sender {
         }
         self.tell(Told::default(), 0);
         if let Some(keeper) = self.keeper.take() {
-            keeper.spool.close().await;
+            let spool = keeper.spool.clone();
+            drop(keeper);
+            if tokio::time::timeout(CLOSING, spool.clone().close()).await.is_err() {
+                tracing::error!(trouble = spool.state().trouble.as_deref(), "the spool cannot be written to its end");
+            }
         }
         let (mut kept, mut lost) = (0, 0);
         for (id, batch, maybe) in left {

@@ -8,11 +8,11 @@ use crate::io::sender::{Event, Sender};
 use crate::wire::batch::SealedBatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long `send` may wait for memory before batches that are safe on disk give theirs up: deliveries usually free some
-/// sooner, and reading back costs more.
-pub(super) const PATIENCE: Duration = Duration::from_millis(20);
+/// When `send` waits for memory, the batches of partitions that have delivered nothing for so long give theirs up. Where
+/// deliveries come they free it soon, and reading back costs more.
+pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How many batches of a partition are read back ahead of their turn.
 const AHEAD: usize = 8;
@@ -112,11 +112,14 @@ impl Sender {
     }
 
     /// `send` waits for memory: what is on disk gives its own up, and what is not goes there.
-    pub(super) fn make_room(&mut self) {
+    pub(super) fn make_room(&mut self, now: Instant) {
         let Some(keeper) = &mut self.keeper else { return };
-        keeper.urged = None;
+        keeper.urged = Some(now);
         let write_ahead = keeper.is_write_ahead();
         for id in 0..self.parts.len() {
+            if self.parts.get(id).is_none_or(|part| now < part.progress + PATIENCE) {
+                continue;
+            }
             if !write_ahead {
                 self.spill(id);
             }

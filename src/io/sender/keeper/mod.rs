@@ -156,14 +156,25 @@ impl Keeper {
     }
 }
 
+/// Which log a batch of the queue for `partition` is for.
+fn target(partition: &TopicPartition, batch: &ReadyBatch) -> Target {
+    match &batch.chosen {
+        Some(chosen) => Target::Unpartitioned { topic: partition.topic.clone(), chosen: chosen.clone() },
+        None => Target::Partition(partition.clone()),
+    }
+}
+
 impl Sender {
     /// What the spool needs at the beginning of each turn.
     pub(super) fn keep(&mut self, now: Instant) {
         let Some(keeper) = &mut self.keeper else { return };
         keeper.urged = self.shared.take_urged().then(|| keeper.urged.unwrap_or(now));
-        let spool_all = !keeper.is_write_ahead() && self.shared.is_spooling_awaited();
-        if spool_all || keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
-            self.make_room();
+        let overflow_all = !keeper.is_write_ahead() && self.shared.is_spooling_awaited();
+        if keeper.urged.is_some_and(|since| now >= since + load::PATIENCE) {
+            self.make_room(now);
+        }
+        if overflow_all {
+            (0..self.parts.len()).for_each(|id| self.spill(id));
         }
         self.cut_if_due(now);
         self.look_after(now);
@@ -221,10 +232,7 @@ impl Sender {
         let Some(part) = self.parts.get_mut(id) else { return };
         if let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.is_write_ahead()) {
             let partition = &part.queue.partition;
-            let target = match &batch.chosen {
-                Some(chosen) => Target::Unpartitioned { topic: partition.topic.clone(), chosen: chosen.clone() },
-                None => Target::Partition(partition.clone()),
-            };
+            let target = target(partition, &batch);
             keeper.note_topic(&partition.topic, part.topic_id, part.partitions);
             keeper.write(id, target, part.topic_id, &mut batch);
         }
@@ -236,7 +244,7 @@ impl Sender {
         if self.keeper.is_none() || self.is_behind_undivided(id) || !self.is_within_reach(id) {
             return;
         }
-        while let Some(part) = self.parts.get_mut(id).filter(|part| part.held.is_none()) {
+        while let Some(part) = self.parts.get_mut(id).filter(|part| part.asked && part.held.is_none()) {
             let Some(entry) = part.window.save_next() else { break };
             self.save(id, entry);
         }

@@ -1,7 +1,9 @@
 //! What became of spooled batches, and of partitions that make no progress.
 
+use super::target;
 use crate::config::{OnDead, OnUnknown};
 use crate::core::produce::accumulator::ReadyBatch;
+use crate::core::produce::sequence::advance;
 use crate::core::produce::window::{Reason, Setback, Stampable};
 use crate::core::spool::{Noted, Op, Outcome, Target};
 use crate::error::{SendCause, SpoolError};
@@ -22,10 +24,14 @@ impl Sender {
         let outcome = Outcome::Delivered { base_offset, leader_epoch };
         keeper.later.ops.push(Op::Outcome { batch: stored.id, outcome });
         if let (Some(stamp), Some(noted)) = (stored.stamp, part.noted.or(stored.stamp.and_then(|stamp| stamp.noted))) {
+            // Also one after it may be acknowledged already.
+            let own = advance(stamp.base_sequence, batch.count() - 1);
+            let newest = part.window.acknowledged().filter(|_| part.window.identity() == Some(stamp.identity));
+            let last_sequence = newest.unwrap_or(own);
             keeper.later.ops.push(Op::Acknowledged {
                 partition: part.queue.partition.clone(),
                 identity: stamp.identity,
-                last_sequence: crate::core::produce::sequence::advance(stamp.base_sequence, batch.count() - 1),
+                last_sequence,
                 newest: batch.newest_timestamp(),
                 noted,
             });
@@ -123,7 +129,7 @@ impl Sender {
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         let (target, topic_id) = (Target::Partition(part.queue.partition.clone()), part.topic_id);
         let mut parents = Vec::new();
-        for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
+        for (batch, _) in part.window.stamped_mut().filter(|(batch, _)| batch.stored.is_none()) {
             if let Some(split) = batch.split_of {
                 keeper.write(id, target.clone(), topic_id, batch);
                 batch.split_of = None;
@@ -137,18 +143,20 @@ impl Sender {
 
     /// Overflow: what part `id` has in memory goes to disk, and the stamps of what was sent with it.
     pub(super) fn spill(&mut self, id: usize) {
-        // What is still in the queue overflows as well.
-        self.take_all(id);
+        // What is still in the queue overflows as well, unless older records have to come before it.
+        if !self.is_behind_undivided(id) {
+            self.take_all(id);
+        }
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
-        let (target, topic_id, noted) = (Target::Partition(part.queue.partition.clone()), part.topic_id, part.noted);
+        let (partition, topic_id, noted) = (part.queue.partition.clone(), part.topic_id, part.noted);
         let Some(identity) = part.window.identity() else {
             for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
-                keeper.write(id, target.clone(), topic_id, batch);
+                keeper.write(id, target(&partition, batch), topic_id, batch);
             }
             return;
         };
         for (batch, base_sequence) in part.window.stamped_mut().filter(|(batch, _)| batch.stored.is_none()) {
-            keeper.write(id, target.clone(), topic_id, batch);
+            keeper.write(id, target(&partition, batch), topic_id, batch);
             let stamp = crate::core::spool::Stamp { identity, base_sequence, noted };
             if let Some(stored) = &mut batch.stored {
                 stored.stamp = Some(stamp);
@@ -156,7 +164,7 @@ impl Sender {
             }
         }
         for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
-            keeper.write(id, target.clone(), topic_id, batch);
+            keeper.write(id, target(&partition, batch), topic_id, batch);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Durable, Keeper, LOOK_EVERY, Told};
 use crate::config::SpoolConfig;
 use crate::core::produce::accumulator::{PartitionQueue, ReadyBatch, Token, UNPARTITIONED, never};
-use crate::core::produce::window::{Restored, Window, WindowConfig};
+use crate::core::produce::window::{ProbeAnswer, Restored, Window, WindowConfig};
 use crate::core::spool::plan::plan;
 use crate::core::spool::{Group, Noted, Op, Recovered, Status, StoredBatch};
 use crate::error::SpoolError;
@@ -28,17 +28,14 @@ pub(crate) async fn open(config: SpoolConfig) -> Result<(Spool, Recovered), Spoo
     }
 }
 
-/// Makes the records of another cluster's spool new ones of this cluster: its producer ids are a stranger's here.
+/// Makes everything in the spool new records of this cluster: its producer ids are a stranger's here, or were given out a
+/// second time since it was copied.
 pub(crate) fn adopt(spool: &Spool, recovered: &mut Recovered, cluster: &Arc<str>) {
-    if recovered.cluster_id.as_ref().is_none_or(|id| id == cluster) {
-        return;
-    }
     tracing::warn!(
         from = recovered.cluster_id.as_deref(), to = %cluster, batches = recovered.batches.len(),
-        "the spool of another cluster is adopted: its records are sent here as new ones"
+        "the spool is adopted: its records are sent to this cluster as new ones, also those that may be there already"
     );
-    // The spool forgets all stamps with it.
-    spool.write_later(Group { ops: vec![Op::Cluster(cluster.clone())] });
+    spool.write_later(Group { ops: vec![Op::Adopted(cluster.clone())] });
     recovered.cluster_id = Some(cluster.clone());
     recovered.identity = None;
     recovered.acknowledged.clear();
@@ -99,19 +96,22 @@ impl Keeper {
         self.found.keys().cloned().collect()
     }
 
-    /// The window of a partition, with what was found of it, and what it has acknowledged.
+    /// The window of a partition, with what was found of it; where its log stood; and whether the leader need not be asked
+    /// whether it knows this producer further than the spool does.
     pub(in crate::io::sender) fn window(
         &mut self,
         queue: &PartitionQueue,
         config: WindowConfig,
         now: Instant,
-    ) -> (Window<ReadyBatch>, Option<Noted>) {
+    ) -> (Window<ReadyBatch>, Option<Noted>, bool) {
         let partition = &queue.partition;
+        // The probe for what was found tells as well.
+        let is_first = self.identity().is_none();
         let acknowledged = self.acknowledged.get(partition).copied();
         let noted = acknowledged.map(|acknowledged| acknowledged.noted);
         let found = self.found.remove(partition).unwrap_or_default();
         if found.is_empty() {
-            return (Window::new(config), noted);
+            return (Window::new(config), noted, is_first);
         }
         let plan = plan(found, acknowledged.as_ref(), self.current, self.stamps_in_doubt);
         let revive = |batch: StoredBatch| {
@@ -125,21 +125,44 @@ impl Keeper {
         let Some(identity) = plan.identity else {
             let mut window = Window::new(config);
             pending.into_iter().for_each(|batch| window.push(batch));
-            return (window, noted);
+            return (window, noted, is_first);
         };
         let restored = Restored {
             identity,
             acknowledged: plan.acknowledged,
             acknowledged_newest: plan.acknowledged_newest,
-            floor: self.current.map_or(0, |current| current.epoch.saturating_add(1)),
-            entries: plan.sent.into_iter().map(|(batch, stamp)| (revive(batch), stamp.base_sequence)).collect(),
+            floor: self.current.map_or(0, |current| current.epoch.checked_add(1).unwrap_or(-1)),
+            entries: plan
+                .sent
+                .into_iter()
+                .map(|(batch, stamp)| (revive(batch), stamp.map(|stamp| stamp.base_sequence)))
+                .collect(),
             pending,
         };
-        (Window::restore(config, restored), noted)
+        (Window::restore(config, restored), noted, true)
     }
 }
 
 impl Sender {
+    /// What a leader has of this producer before this process has sent it anything.
+    pub(in crate::io::sender) fn on_first_asked(&mut self, id: usize, answer: ProbeAnswer) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        match (answer, self.identity) {
+            (ProbeAnswer::Known { epoch, .. }, Some(identity)) if epoch >= identity.epoch => {
+                let why = format!(
+                    "the leader has epoch {epoch} of producer {}, which this spool never gave out: it was restored from a \
+                     backup, or a copy of it is in use. Nothing of it is sent; open it with spool.adopt, or discard it",
+                    identity.id
+                );
+                self.hold(id, &why);
+            }
+            _ => {
+                part.asked = true;
+                self.make_runnable(id);
+            }
+        }
+    }
+
     /// Makes the parts of what was found, and has their leaders looked for.
     pub(in crate::io::sender) fn restore(&mut self) {
         let Some(keeper) = &self.keeper else { return };
@@ -152,7 +175,7 @@ impl Sender {
                 Ok(index) => self.shared.add_partitions(&partition.topic, index + 1),
                 Err(_) => drop(self.shared.unpartitioned_queue(&partition.topic)),
             }
-            self.shared.ask_for_topic(&partition.topic);
+            self.shared.ask_until_known(partition.topic.clone());
         }
         self.ensure_parts(usize::MAX);
         if let Some(keeper) = &mut self.keeper {

@@ -25,10 +25,23 @@ impl Sender {
         }
     }
 
-    /// Whether records of the topic of part `id` have to be divided first.
+    /// Whether part `id` has to wait: records of its topic that are older have no partition yet. The part of those is
+    /// itself held only while they are divided, which takes them out.
     pub(in crate::io::sender) fn is_behind_undivided(&self, id: usize) -> bool {
         let (Some(keeper), Some(part)) = (&self.keeper, self.parts.get(id)) else { return false };
-        !keeper.scattering.is_empty() && keeper.scattering.contains(&part.queue.partition.topic)
+        let topic = &part.queue.partition.topic;
+        // Whoever learnt the partitions, newer records may be in their queues before this has seen the metadata.
+        if part.queue.is_unpartitioned() { keeper.scattering.contains(topic) } else { self.shared.is_undivided(topic) }
+    }
+
+    /// Goes on with dividing where a cut or a compression had to come first.
+    pub(super) fn scatter_on(&mut self, now: Instant) {
+        let topics = self.keeper.as_ref().map(|keeper| keeper.scattering.clone()).unwrap_or_default();
+        for topic in topics {
+            if let Some(queue) = self.shared.unpartitioned(&topic) {
+                self.scatter(queue.id, now);
+            }
+        }
     }
 
     /// Goes on where bytes had to be read back first.
@@ -40,8 +53,12 @@ impl Sender {
 
     /// Divides what the unpartitioned part `id` has, as far as it is in memory.
     fn scatter(&mut self, id: usize, now: Instant) {
-        // Nothing enters the queue any more, so this takes all there will ever be.
-        self.take_all(id);
+        // Nothing enters the queue any more, so this takes all there will ever be. With positions a cut has to.
+        if self.shared.uses_cuts() {
+            self.want_cut(id, now);
+        } else {
+            self.take_all(id);
+        }
         let Some(topic) = self.parts.get(id).map(|part| part.queue.partition.topic.clone()) else { return };
         loop {
             if !self.is_loaded(id) {
@@ -51,7 +68,7 @@ impl Sender {
             self.divide(&topic, whole);
         }
         if !self.shared.drained(&topic) {
-            // One of its batches is being finished; whoever does that tells.
+            // One of its batches is being finished, or in a cut; `scatter_on` goes on then.
             return;
         }
         if let Some(keeper) = &mut self.keeper {
@@ -59,11 +76,20 @@ impl Sender {
         }
         for id in 0..self.parts.len() {
             if self.parts.get(id).is_some_and(|part| part.queue.partition.topic == topic) {
+                self.sort_pending(id);
                 self.pull(id, now);
                 self.stamp_ahead(id);
                 self.make_runnable(id);
             }
         }
+    }
+
+    /// A cut, or an earlier run, may have brought newer batches before the divided ones.
+    fn sort_pending(&mut self, id: usize) {
+        let Some(part) = self.parts.get_mut(id) else { return };
+        let mut pending: Vec<ReadyBatch> = std::iter::from_fn(|| part.window.pop_pending()).collect();
+        pending.sort_by_key(|batch| batch.stored.as_ref().map(|stored| stored.order));
+        pending.into_iter().for_each(|batch| part.window.push(batch));
     }
 
     fn divide(&mut self, topic: &Arc<str>, whole: ReadyBatch) {

@@ -9,7 +9,7 @@ use crate::io::clock::exact_millis;
 use crate::io::sender::Sender;
 use crate::wire::ErrorCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the client's metrics were told of this spool last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,11 +80,14 @@ impl Sender {
         });
         let reason: Arc<str> = Arc::from(cause.to_string());
         tracing::error!(%topic, "the cluster has had no such topic for long: its records stay in the spool as dead");
+        let counters = self.shared.cluster.counters();
         for (batch, maybe) in part.window.drain() {
             if let Some(stored) = &batch.stored {
                 let outcome = Outcome::Dead { unknown: maybe, reason: reason.clone() };
                 keeper.outgoing.ops.push(Op::Outcome { batch: stored.id, outcome });
             }
+            let counter = if maybe { &counters.records_unknown } else { &counters.records_failed };
+            counter.add(batch.count().unsigned_abs().into());
             batch.fail(maybe, cause.clone(), None);
         }
         part.progress = Instant::now();

@@ -55,21 +55,13 @@ impl Shared {
         self.refuse_more();
         let shared = self.clone();
         let lost = self.cluster.thread().run(async move { shared.drain(timeout).await }).await.unwrap_or(0);
-        let unspooled = lost + self.budget.unspooled();
         self.stop();
         let mut ended = self.ended.subscribe();
         let left = ended.wait_for(Option::is_some).await.ok().and_then(|left| *left);
         // An error means that the I/O thread is gone, and whatever is left with it.
-        let left = left.unwrap_or_else(|| self.budget.live());
-        let batches = if self.config.spool.is_some() { unspooled } else { left };
-        match (batches, left) {
-            (0, 0) => Ok(()),
-            (0, left) => {
-                tracing::info!(batches = left, "closed; what is not delivered is in the spool");
-                Ok(())
-            }
-            _ => Err(CloseError { batches, waited: timeout }),
-        }
+        let gone = || if self.config.spool.is_some() { self.budget.unspooled() } else { self.budget.live() };
+        let batches = lost + left.unwrap_or_else(gone);
+        if batches == 0 { Ok(()) } else { Err(CloseError { batches, waited: timeout }) }
     }
 
     /// Waits for what `close` has to wait for. Says how many batches were given up on the way to the spool.

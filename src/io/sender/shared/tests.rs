@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use super::cut::Cut;
 use super::*;
 use crate::config::{ClientConfig, SpoolConfig};
 use crate::core::produce::accumulator::{ReadyBatch, Scattered, Take};
@@ -191,6 +192,7 @@ fn without_any_broker_records_are_accepted_and_partitioned_later() {
     assert!(matches!(error.cause(), SendCause::NoSuchPartition { partition: -3, .. }), "{error}");
 
     let queue = shared.unpartitioned("t").unwrap();
+    assert!(shared.is_undivided("t") && !shared.is_undivided("other"));
     assert!(!shared.drained("t"), "its partitions are not known");
     let mut signals = Vec::new();
     shared.take_signals(&mut signals);
@@ -205,7 +207,7 @@ fn without_any_broker_records_are_accepted_and_partitioned_later() {
     assert_eq!((values(&batch), queue.is_empty()), (vec!["a".to_owned(), "b".to_owned(), "c".to_owned()], true));
     let Scattered { parts, refused, places } = shared.scatter(&batch, 2).unwrap();
     batch.resolve_scattered(places);
-    assert!(shared.drained("t") && shared.unpartitioned("t").is_none());
+    assert!(shared.drained("t") && shared.unpartitioned("t").is_none() && !shared.is_undivided("t"));
     for (batch, cause) in refused {
         batch.fail(false, cause, None);
     }
@@ -371,7 +373,7 @@ fn closing_waits_for_the_spool_and_says_what_is_not_in_it() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        shared.set_ended(1);
+        shared.set_ended(usize::from(!written));
         let cell = batch.cell().clone();
         if written {
             batch.keep(SendCause::Closed, None);

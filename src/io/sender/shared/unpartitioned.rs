@@ -7,6 +7,7 @@ use crate::error::{MetadataError, SendCause, SpoolError};
 use crate::io::cluster::is_legal_name;
 use crate::types::TopicId;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -17,9 +18,11 @@ const ASK_ROUND: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// Makes queues for topics that the spool remembers: name, id and partition count.
-    pub(crate) fn with_known_topics(&self, topics: &BTreeMap<Arc<str>, (TopicId, i32)>) {
+    pub(crate) fn with_known_topics(self: &Arc<Self>, topics: &BTreeMap<Arc<str>, (TopicId, i32)>) {
         for (name, (_, partitions)) in topics {
             self.add_partitions(name, usize::try_from(*partitions).unwrap_or(0));
+            // Nothing else does: `send` finds the queues there, and asks nobody for the leaders.
+            self.ask_until_known(name.clone());
         }
     }
 
@@ -87,7 +90,10 @@ impl Shared {
             let unknown = of_topic.partitions.is_empty();
             match &of_topic.unpartitioned {
                 Some(queue) => (queue.clone(), false),
-                None => (of_topic.unpartitioned.insert(self.new_queue(name, UNPARTITIONED)).clone(), unknown),
+                None => {
+                    self.undivided.fetch_add(1, Ordering::AcqRel);
+                    (of_topic.unpartitioned.insert(self.new_queue(name, UNPARTITIONED)).clone(), unknown)
+                }
             }
         };
         if is_new {
@@ -104,6 +110,12 @@ impl Shared {
         queues.unpartitioned.clone()
     }
 
+    /// Whether the topic has an unpartitioned queue that is not drained, whoever learnt its partitions meanwhile. Cheap
+    /// while no topic has one.
+    pub(crate) fn is_undivided(&self, topic: &str) -> bool {
+        self.undivided.load(Ordering::Acquire) > 0 && self.unpartitioned(topic).is_some()
+    }
+
     /// Everything of the topic's unpartitioned queue has got its partitions. False when that cannot be: records are, or
     /// may come, in it.
     pub(crate) fn drained(&self, topic: &str) -> bool {
@@ -113,7 +125,9 @@ impl Shared {
         if queues.partitions.is_empty() || queues.unpartitioned.as_ref().is_some_and(|queue| !queue.is_empty()) {
             return false;
         }
-        queues.unpartitioned = None;
+        if queues.unpartitioned.take().is_some() {
+            self.undivided.fetch_sub(1, Ordering::AcqRel);
+        }
         true
     }
 
@@ -158,7 +172,7 @@ impl Shared {
     }
 
     /// Asks for the topic until it is known, or the producer is gone.
-    fn ask_until_known(self: &Arc<Self>, topic: Arc<str>) {
+    pub(crate) fn ask_until_known(self: &Arc<Self>, topic: Arc<str>) {
         let (shared, cluster) = (Arc::downgrade(self), self.cluster.clone());
         self.cluster.thread().spawn(async move {
             let backoff = cluster.retry_backoff();

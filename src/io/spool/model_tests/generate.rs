@@ -62,6 +62,7 @@ impl Generator {
             85..=89 => self.stamps(model),
             90..=94 => vec![self.position()],
             95..=97 => vec![self.topic()],
+            98 => vec![Op::Adopted(["first", "second"][self.random.below(2)].into())],
             _ => vec![Op::Cluster(["first", "second"][self.random.below(2)].into())],
         }
     }

@@ -61,6 +61,18 @@ impl Model {
                 self.positions.insert(source.clone(), *position);
             }
             Op::Cluster(id) => self.cluster = Some(id.clone()),
+            Op::Adopted(id) => {
+                self.cluster = Some(id.clone());
+                self.acknowledged.clear();
+                self.epochs.clear();
+                self.last = None;
+                for kept in self.batches.values_mut() {
+                    kept.stamp = None;
+                    if matches!(kept.status, Status::Parked { .. }) {
+                        kept.status = Status::Ready;
+                    }
+                }
+            }
             Op::Topic { name, id, partitions } => {
                 self.topics.insert(name.clone(), (*id, *partitions));
             }

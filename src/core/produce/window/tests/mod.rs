@@ -1,8 +1,11 @@
 //! The window against a model of a broker that follows the measured rules, with seeded faults.
 
 use super::*;
-use crate::core::verdict::produce::produce;
+use crate::core::verdict::produce::{ProduceVerdict, produce};
 use crate::wire::ErrorCode;
+
+mod restart;
+mod restored;
 
 const LEADER: Leadership = Leadership { broker: 1, epoch: 3 };
 const ID: ProducerIdentity = ProducerIdentity { id: 9, epoch: 0 };
@@ -14,6 +17,7 @@ struct Numbers {
     records: u64,
     deadline: Instant,
     newest: i64,
+    noted: Option<Noted>,
 }
 
 impl Stampable for Numbers {
@@ -33,6 +37,9 @@ impl Stampable for Numbers {
         let half = self.records / 2;
         let second = Numbers { from: self.from + half, records: self.records - half, ..self.clone() };
         Ok([Numbers { records: half, ..self }, second])
+    }
+    fn noted(&self) -> Option<Noted> {
+        self.noted
     }
 }
 
@@ -60,6 +67,7 @@ struct Broker {
     /// Epoch, and the last five batches.
     known: Option<(i16, VecDeque<Remembered>)>,
     poison: Vec<u64>,
+    batches: Vec<FoundBatch>,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +107,7 @@ impl Broker {
             batches.pop_front();
         }
         self.log.extend(numbers);
+        self.batches.push((sent.identity.epoch, first, offset));
         (ErrorCode::NONE, offset)
     }
 
@@ -131,7 +140,7 @@ fn config() -> WindowConfig {
 }
 
 fn numbers(from: u64, records: u64, deadline: Instant) -> Numbers {
-    Numbers { from, records, deadline, newest: 0 }
+    Numbers { from, records, deadline, newest: 0, noted: None }
 }
 
 fn text() -> Setback {
@@ -195,7 +204,10 @@ fn life(seed: u64, deadlines: bool, probe: bool) {
                 assert!(fly.len() <= REMEMBERED_BATCHES);
             }
             Next::Scan(_) if random.chance(trouble) => window.on_scan_failed(retry_at),
-            Next::Scan(_) => panic!("seed {seed}: scan"),
+            Next::Scan(_) => {
+                assert!(deadlines, "seed {seed}: only what was given up can leave nobody to confirm");
+                window.on_scan(leader, ScanAnswer::Done { found: broker.batches.clone() }, &mut out);
+            }
             Next::Save(_) => panic!("seed {seed}: nothing is saved"),
             Next::Idle | Next::Wait(_) => {}
         }

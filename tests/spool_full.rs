@@ -1,0 +1,44 @@
+//! A spool that is full pushes back, and goes on when brokers take its records.
+
+mod producer_support;
+
+use indelible::{Record, SendCause, SpoolConfig};
+use producer_support::*;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_full_spool_pushes_back_until_brokers_are_back() {
+    let directory = std::env::temp_dir().join(format!("indelible-full-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    let cluster = cluster(1);
+    let client = client(&cluster).await;
+    let mut spool = SpoolConfig::new(&directory);
+    (spool.segment_bytes, spool.max_bytes) = (64 << 10, 400 << 10);
+    let producer = client.producer().spool_config(spool).batch_size(2000).linger(Duration::from_millis(1));
+    let producer = producer.property("max.block.ms", "300").build().await.unwrap();
+    let _ = send(&producer, 0, "first").await.delivered().await.unwrap();
+    cluster.kill(1);
+    let value = "v".repeat(1000);
+    let mut accepted = Vec::new();
+    let error = loop {
+        match producer.send(Record::to("t").partition(0).value(&value)).await {
+            Ok(receipt) => accepted.push(receipt),
+            Err(error) => break error,
+        }
+        assert!(accepted.len() < 1000, "never full");
+    };
+    let SendCause::SpoolFull { used, limit, waited } = error.cause() else { panic!("{error}") };
+    assert!(*used > *limit / 4 && *used <= *limit && waited.as_millis() == 300, "{error}");
+    assert!(error.is_retryable() && error.record().value.is_some());
+    let error = producer.try_send(Record::to("t").partition(0).value(&value)).unwrap_err();
+    assert!(matches!(error.cause(), SendCause::SpoolFull { waited, .. } if waited.is_zero()), "{error}");
+    producer.flush_to_spool().await.unwrap();
+    cluster.restart(1);
+    all_delivered(&accepted).await;
+    for _ in 0..300 {
+        accepted.push(producer.send(Record::to("t").partition(0).value(&value)).await.unwrap());
+    }
+    producer.close(PATIENCE).await.unwrap();
+    assert_eq!(values(&cluster).len(), 1 + accepted.len());
+    let _ = std::fs::remove_dir_all(&directory);
+}
