@@ -66,17 +66,6 @@ impl Written {
         let mut is_forged = false;
         while let Some((edit, rest)) = edits.split_at_checked(8) {
             edits = rest;
-            if std::env::var_os("DBG").is_some() {
-                println!(
-                    "edit {edit:?} kind {} file {:?}",
-                    edit[0] % 9,
-                    files.get(edit[1] as usize % files.len().max(1)).map(|f| (
-                        f.0.clone(),
-                        f.1.len(),
-                        (usize::from(edit[2]) << 8 | usize::from(edit[3])) % f.1.len().max(1)
-                    ))
-                );
-            }
             is_forged |= self.edit(&mut files, edit, &mut edits);
         }
         let disk = Disk::holding(1, files);
@@ -92,37 +81,14 @@ impl Written {
                 assert!(self.batches.get(&batch.id) == Some(&read), "{} was never written like that", batch.id);
             }
         }
-        if std::env::var_os("DBG").is_some() {
-            for (k, m) in self.models.iter().enumerate().rev().take(12) {
-                println!("edit model {k}: {:?}", m.difference(&recovered));
-            }
-            println!(
-                "edit files {:?}",
-                self.images[GROUPS]
-                    .iter()
-                    .map(|(n, b)| (
-                        n.clone(),
-                        b.len(),
-                        u64::from_le_bytes(b[32..40].try_into().unwrap()),
-                        b.chunks(512)
-                            .enumerate()
-                            .filter(|(_, c)| &c[..4] == b"iGRP")
-                            .map(|(i, c)| (
-                                i * 512,
-                                u64::from_le_bytes(c[24..32].try_into().unwrap()),
-                                u64::from_le_bytes(c[40..48].try_into().unwrap())
-                            ))
-                            .collect::<Vec<_>>()
-                    ))
-                    .collect::<Vec<_>>()
-            );
-        }
         let is_known = || self.models.iter().rev().any(|model| model.difference(&recovered).is_none());
         assert!(
             is_forged || !recovered.damage.is_empty() || is_known(),
             "neither as it was nor damaged: {recovered:?}"
         );
-        self.go_on(disk, engine, recovered);
+        if !is_forged {
+            self.go_on(disk, engine, recovered);
+        }
     }
 
     /// It can be written, and what was told is told again, except for the damage.
