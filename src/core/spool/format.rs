@@ -255,7 +255,8 @@ pub(crate) enum Entry {
         acknowledged: Acknowledged,
     },
     Checkpoint(Checkpoint),
-    /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind.
+    /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind; nothing
+    /// is acknowledged and no identity was used unless said behind.
     Live(Vec<(u64, u64)>),
     SetAside(SetAside),
     /// This segment counts no longer, although later than the oldest.

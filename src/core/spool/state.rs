@@ -198,6 +198,9 @@ impl State {
         self.stamps.clear();
         self.statuses.clear();
         self.dead = 0;
+        self.acknowledged.clear();
+        self.checkpoint.last = None;
+        self.checkpoint.epochs.clear();
     }
 
     /// Where a batch lies.
@@ -295,7 +298,8 @@ impl State {
         stamp.into_iter().chain(outcome.map(|outcome| Entry::Outcome { batch: id, outcome })).collect()
     }
 
-    /// Which batches there are, with stamps and statuses: what outcomes in a segment that is given up have said.
+    /// Which batches there are, with stamps and statuses, and what is acknowledged: all that was taken back or settled in
+    /// a segment that is given up.
     pub(crate) fn restate_live(&self) -> Vec<Entry> {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for id in self.batches.keys().copied() {
@@ -305,6 +309,9 @@ impl State {
             }
         }
         let mut entries = vec![Entry::Live(ranges)];
+        for (partition, acknowledged) in &self.acknowledged {
+            entries.push(Entry::Acknowledged { partition: partition.clone(), acknowledged: *acknowledged });
+        }
         let told: BTreeSet<u64> = self.stamps.keys().chain(self.statuses.keys()).copied().collect();
         entries.extend(told.into_iter().flat_map(|id| self.restate_batch(BatchId(id))));
         entries.push(self.checkpoint());
