@@ -158,6 +158,11 @@ impl GroupHead {
         Some(GroupHead { spool, place, number, body, entries, durable, oldest: fields.u64()? })
     }
 
+    /// What the head of its segment says.
+    pub(crate) fn segment(&self) -> SegmentHead {
+        SegmentHead { spool: self.spool, sequence: self.place.segment }
+    }
+
     /// Where the next group begins.
     pub(crate) fn end(&self) -> u64 {
         aligned(self.place.offset.saturating_add(GROUP_HEAD as u64).saturating_add(self.body))

@@ -13,6 +13,8 @@
     reason = "a disk for tests may fail loudly"
 )]
 
+#![cfg_attr(fuzzing, allow(dead_code, reason = "the fuzz target has no use for most faults"))]
+
 use super::files::Files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -100,7 +100,9 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     for (sequence, name, size) in heads {
         scan.sequence = scan.sequence.max(sequence.unwrap_or(0));
         match sequence {
-            Some(sequence) => readers.push(Segment { spool, name, sequence, size, first: None, synced: 0, file: None }),
+            Some(sequence) => {
+                readers.push(Segment { spool, name, sequence, size, first: None, newest: 0, synced: 0, file: None })
+            }
             None => headless.push((name, size)),
         }
     }
@@ -108,11 +110,11 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     if scan.find_hidden(disk, &mut readers)? {
         scan.find_oldest(disk, &mut readers)?;
     }
-    // Of two with one number one was not begun to its end.
+    // Of two with one number one was not begun to its end, or was written over.
     readers.dedup_by(|later, earlier| {
         let is_double = later.sequence == earlier.sequence;
         if is_double {
-            if earlier.first.is_none() {
+            if earlier.newest < later.newest {
                 std::mem::swap(later, earlier);
             }
             scan.unused.push((later.name.clone(), later.size));
@@ -160,7 +162,7 @@ fn read_heads<F: Files>(disk: &mut Disk<F>, files: Vec<(String, u64)>) -> Result
             }
             SegmentRead::Good(head) => Some(head),
             // Its groups say what it is, if there are any.
-            SegmentRead::Bad => newest_group(disk, &name, &mut file, size)?,
+            SegmentRead::Bad => newest_group(disk, &name, &mut file, size, |_| true)?.map(|head| head.segment()),
         };
         match (head, spool) {
             (Some(head), Some(spool)) if head.spool != spool => {
@@ -175,13 +177,14 @@ fn read_heads<F: Files>(disk: &mut Disk<F>, files: Vec<(String, u64)>) -> Result
     Ok((spool, heads))
 }
 
-/// What the head of a file must have said, by the newest group in it.
+/// The newest group in a file, among those that `count`.
 fn newest_group<F: Files>(
     disk: &mut Disk<F>,
     name: &str,
     file: &mut F::File,
     size: u64,
-) -> Result<Option<SegmentHead>, SpoolError> {
+    count: impl Fn(&GroupHead) -> bool,
+) -> Result<Option<GroupHead>, SpoolError> {
     let mut newest: Option<GroupHead> = None;
     let mut window = Window::default();
     let mut at = SEGMENT_HEAD;
@@ -190,12 +193,13 @@ fn newest_group<F: Files>(
         if let Some(head) = GroupHead::decode_any(bytes)
             && head.place.offset == at
             && newest.is_none_or(|newest| newest.number < head.number)
+            && count(&head)
         {
             newest = Some(head);
         }
         at += ALIGN;
     }
-    Ok(newest.map(|head| SegmentHead { spool: head.spool, sequence: head.place.segment }))
+    Ok(newest)
 }
 
 impl Scan {
@@ -227,13 +231,20 @@ impl Scan {
         let in_doubt = |segment: &&mut Segment<F>| segment.sequence < oldest || doubles.contains(&segment.sequence);
         for segment in readers.iter_mut().filter(in_doubt) {
             let mut file = disk.open(&segment.name, false)?;
-            let newest = newest_group(disk, &segment.name, &mut file, segment.size)?;
-            let newest = newest.filter(|head| head.spool == segment.spool && head.sequence >= self.oldest);
-            if let Some(head) = newest.filter(|head| !known.contains(&head.sequence)) {
-                segment.sequence = head.sequence;
-                self.sequence = self.sequence.max(head.sequence);
+            let (spool, sequence) = (segment.spool, segment.sequence);
+            let is_hidden = |head: &GroupHead| {
+                head.spool == spool && head.place.segment >= oldest && !known.contains(&head.place.segment)
+            };
+            let hidden = newest_group(disk, &segment.name, &mut file, segment.size, is_hidden)?;
+            if let Some(head) = hidden {
+                segment.sequence = head.place.segment;
+                known.insert(segment.sequence);
+                self.sequence = self.sequence.max(segment.sequence);
                 found = true;
             }
+            let is_own = |head: &GroupHead| head.spool == spool && head.place.segment == sequence;
+            let newest = newest_group(disk, &segment.name, &mut file, segment.size, is_own)?;
+            segment.newest = newest.map_or(0, |head| head.number);
         }
         Ok(found)
     }
@@ -423,6 +434,8 @@ struct Segment<F: Files> {
     sequence: u64,
     size: u64,
     first: Option<GroupHead>,
+    /// The number of its newest group, where another file has the same sequence number.
+    newest: u64,
     /// Up to here it was synced, as its own groups say.
     synced: u64,
     file: Option<(F::File, Window)>,

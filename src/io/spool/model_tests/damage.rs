@@ -1,8 +1,9 @@
 //! Bytes that are not what was written: cut, flipped, zeroed, or those of yesterday.
 
 use super::life::{config, open};
+use super::lives::lives;
 use super::model::Model;
-use super::{lives, stories::story};
+use super::stories::story;
 use crate::config::Durability;
 use crate::core::spool::{BatchId, Group, Op, Recovered};
 use crate::error::SpoolError;

@@ -1,7 +1,8 @@
 //! Fixed stories, one for each way a disk has to fail.
 
 use super::life::{End, Life, SEGMENT, config, open};
-use super::{lives, model::Model};
+use super::lives::lives;
+use super::model::Model;
 use crate::config::Durability;
 use crate::core::spool::{BatchId, Group, Op, Outcome, Status};
 use crate::io::spool::faulty::{Disk, Unsynced};
