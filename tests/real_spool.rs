@@ -337,11 +337,11 @@ fn spool_opened_against_another_cluster() {
     other.create_topic(&topic, 1, 3, &[]).unwrap();
     let client = client(&other);
     let producer = open(&client, &image.spool());
-    let refused = wait(async {
-        let receipt = producer.send(Record::to(&topic).partition(0).value("next")).await?;
-        receipt.delivered().await
+    // Which cluster it is comes to light with its first answer; what is accepted before stays in the spool.
+    let refused = until("a refusal", || match wait(producer.send(Record::to(&topic).partition(0).value("early"))) {
+        Err(refused) => Ok(refused),
+        Ok(_) => Err("it is accepted".to_owned()),
     });
-    let refused = refused.unwrap_err();
     println!("{refused}");
     let SendCause::Spool(cause) = refused.cause() else { panic!("{refused}") };
     assert!(matches!(cause, indelible::SpoolError::OtherCluster { .. }), "{cause}");
