@@ -12,7 +12,6 @@
     clippy::missing_panics_doc,
     reason = "a disk for tests may fail loudly"
 )]
-
 #![cfg_attr(fuzzing, allow(dead_code, reason = "the fuzz target has no use for most faults"))]
 
 use super::files::Files;
