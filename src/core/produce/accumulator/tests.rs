@@ -217,7 +217,7 @@ fn a_recovered_batch_is_on_disk_and_durable() {
     assert_eq!((batch.len(), batch.count(), batch.newest_timestamp()), (HEADER_LEN + 1000, 7, 99));
     assert_eq!((batch.accepted_at, batch.is_loaded(), batch.cell().partition()), (123, false, &partition));
     assert!(batch.deadline() > now + Duration::from_secs(1 << 29));
-    assert!(batch.cell().is_spooled() && batch.stored.as_ref().is_some_and(Stored::is_durable));
+    assert!(batch.cell().is_spooled() && batch.stored.as_deref().is_some_and(Stored::is_durable));
     let target = Target::Unpartitioned { topic: Arc::from("u"), chosen: vec![1, -1] };
     let batch = ReadyBatch::recovered(StoredBatch { target, ..found }, now);
     assert_eq!(*batch.cell().partition(), TopicPartition::new("u", UNPARTITIONED));
