@@ -43,6 +43,8 @@ async fn delivered_records_leave_the_spool_empty() {
     }
     assert_eq!(all_delivered(&receipts).await, (0..100).map(Some).collect::<Vec<_>>());
     producer.close(PATIENCE).await.unwrap();
+    let left = indelible::spool::inspect(&dir.0).unwrap();
+    assert_eq!(left.batches.len(), 0, "{left:?}");
     let producer = spooling(&client, &dir).await;
     producer.flush().await;
     producer.close(PATIENCE).await.unwrap();

@@ -178,19 +178,11 @@ impl ReadyBatch {
         self.sealed().is_some()
     }
 
-    /// Drops bytes and memory of a batch that the spool has; nothing happens to one that it was never asked to write. Its
-    /// buffer comes back if nothing else holds it.
-    pub(crate) fn unload(&mut self) -> Option<BytesMut> {
-        self.stored.as_ref()?;
-        let content = std::mem::replace(&mut self.content, Content::OnDisk);
-        self.permit = None;
-        match content {
-            Content::Loaded(sealed) => {
-                let bytes = sealed.section().bytes.clone();
-                drop(sealed);
-                bytes.try_into_mut().ok()
-            }
-            Content::OnDisk => None,
+    /// Drops bytes and memory of a batch that the spool has; nothing happens to one that it was never asked to write.
+    pub(crate) fn unload(&mut self) {
+        if self.stored.is_some() {
+            self.content = Content::OnDisk;
+            self.permit = None;
         }
     }
 
