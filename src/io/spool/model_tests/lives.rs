@@ -56,12 +56,12 @@ fn random_life(seed: u64, durability: Durability) {
 
 #[test]
 fn what_is_acknowledged_survives_power_cuts() {
-    lives(1000, |seed| random_life(seed, Durability::PowerLoss));
+    lives(250, |seed| random_life(seed, Durability::PowerLoss));
 }
 
 #[test]
 fn what_is_acknowledged_survives_the_process() {
-    lives(500, |seed| random_life(seed, Durability::ProcessCrash));
+    lives(150, |seed| random_life(seed, Durability::ProcessCrash));
 }
 
 /// The fuzz target's own checks, with edits by chance.
