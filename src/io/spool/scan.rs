@@ -10,6 +10,8 @@ use crate::core::spool::state::State;
 use crate::error::SpoolError;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So many numbers without a segment are told one by one, whatever a head says: nothing grows with a number on disk.
+const GAP: usize = 1 << 10;
 /// How much is read at once.
 const CHUNK: usize = if cfg!(test) { 5000 } else { 1 << 20 };
 
@@ -390,7 +392,8 @@ impl Scan {
         while let Some(segment) = self.segments.pop_if(is_unfinished) {
             self.unused.push((segment.name, segment.size));
         }
-        for sequence in self.segments.last().map_or(1, |last| last.sequence + 1)..=self.sequence {
+        let first = self.segments.last().map_or(1, |last| last.sequence.saturating_add(1));
+        for sequence in (first..=self.sequence).take(GAP) {
             self.state.apply(&Entry::Dropped(sequence), Place { segment: sequence, offset: 0 }, 0, 0);
         }
     }
@@ -400,11 +403,11 @@ impl Scan {
         let Some(last) = self.segments.last().map(|segment| segment.sequence) else { return };
         let mut expected = self.oldest.max(1);
         for segment in &self.segments {
-            for sequence in expected..segment.sequence.min(last) {
+            for sequence in (expected..segment.sequence.min(last)).take(GAP) {
                 let (place, what) = (Place { segment: sequence, offset: 0 }, format!("segment {sequence} is missing"));
                 self.damage.push(Found { name: String::new(), place, len: 0, what, doubt: true });
             }
-            expected = segment.sequence + 1;
+            expected = segment.sequence.saturating_add(1);
         }
     }
 }

@@ -64,6 +64,12 @@ fn what_is_acknowledged_survives_the_process() {
     lives(150, |seed| random_life(seed, Durability::ProcessCrash));
 }
 
+/// Found by the fuzz target: a segment whose number is beyond all measure.
+#[test]
+fn a_number_beyond_all_measure() {
+    Written::new(3).recover(&[0xfb, 0x37, 0x0b, 0xfb, 0x0b, 0xfb, 0x0b, 0xfb], |_, open| open());
+}
+
 /// The fuzz target's own checks, with edits by chance.
 #[test]
 fn random_edits() {
