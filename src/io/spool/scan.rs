@@ -230,12 +230,16 @@ impl Scan {
         let doubles = readers.iter().map(|segment| segment.sequence).filter(|sequence| !known.insert(*sequence));
         let doubles: BTreeSet<u64> = doubles.collect();
         let (oldest, mut found) = (self.oldest, false);
-        let in_doubt = |segment: &&mut Segment<F>| segment.sequence < oldest || doubles.contains(&segment.sequence);
+        let in_doubt = |segment: &&mut Segment<F>| {
+            segment.sequence < oldest || doubles.contains(&segment.sequence) || segment.first.is_none()
+        };
         for segment in readers.iter_mut().filter(in_doubt) {
             let mut file = disk.open(&segment.name, false)?;
             let (spool, sequence) = (segment.spool, segment.sequence);
+            // Where nothing follows the head, what is older is of the file's earlier life.
+            let least = if segment.first.is_none() { oldest.max(sequence) } else { oldest };
             let is_hidden = |head: &GroupHead| {
-                head.spool == spool && head.place.segment >= oldest && !known.contains(&head.place.segment)
+                head.spool == spool && head.place.segment >= least && !known.contains(&head.place.segment)
             };
             let hidden = newest_group(disk, &segment.name, &mut file, segment.size, is_hidden)?;
             if let Some(head) = hidden {

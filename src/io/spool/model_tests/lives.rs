@@ -70,6 +70,13 @@ fn a_number_beyond_all_measure() {
     Written::new(3).recover(&[0xfb, 0x37, 0x0b, 0xfb, 0x0b, 0xfb, 0x0b, 0xfb], |_, open| open());
 }
 
+/// Found by the fuzz target: a file that is gone, and another whose head is that of its earlier life.
+#[test]
+fn a_file_gone_and_a_head_of_yesterday() {
+    let edits = [0x3b, 0x8e, 0, 0, 0x32, 0, 0, 0, 0xff, 0, 0, 0, 0x10, 0x6f, 0x70, 0];
+    Written::new(4).recover(&edits, |_, open| open());
+}
+
 /// The fuzz target's own checks, with edits by chance.
 #[test]
 fn random_edits() {
