@@ -66,8 +66,8 @@ impl Written {
         let (mut is_forged, mut swaps) = (false, 0);
         while let Some((edit, rest)) = edits.split_at_checked(8) {
             edits = rest;
-            // Sectors of another time or place, files gone or exchanged.
-            swaps += usize::from(matches!(edit.first().map(|kind| kind % 9), Some(3 | 5 | 6 | 7)));
+            // Sectors of another time or place, files cut, gone or exchanged.
+            swaps += usize::from(matches!(edit.first().map(|kind| kind % 9), Some(3..=7)));
             is_forged |= self.edit(&mut files, edit, &mut edits);
         }
         let disk = Disk::holding(1, files);
@@ -83,7 +83,7 @@ impl Written {
                 assert!(self.batches.get(&batch.id) == Some(&read), "{} was never written like that", batch.id);
             }
         }
-        // A file that is gone while its sectors lie in another is no accident.
+        // Two of these at once are no accident: a file that is gone while its sectors lie in another, say.
         if is_forged || swaps > 1 {
             return;
         }
