@@ -10,6 +10,8 @@ use crate::core::spool::state::State;
 use crate::error::SpoolError;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So many numbers without a segment are told one by one, whatever a head says: nothing grows with a number on disk.
+const GAP: usize = 1 << 10;
 /// How much is read at once.
 const CHUNK: usize = if cfg!(test) { 5000 } else { 1 << 20 };
 
@@ -228,12 +230,16 @@ impl Scan {
         let doubles = readers.iter().map(|segment| segment.sequence).filter(|sequence| !known.insert(*sequence));
         let doubles: BTreeSet<u64> = doubles.collect();
         let (oldest, mut found) = (self.oldest, false);
-        let in_doubt = |segment: &&mut Segment<F>| segment.sequence < oldest || doubles.contains(&segment.sequence);
+        let in_doubt = |segment: &&mut Segment<F>| {
+            segment.sequence < oldest || doubles.contains(&segment.sequence) || segment.first.is_none()
+        };
         for segment in readers.iter_mut().filter(in_doubt) {
             let mut file = disk.open(&segment.name, false)?;
             let (spool, sequence) = (segment.spool, segment.sequence);
+            // Where nothing follows the head, what is older is of the file's earlier life.
+            let least = if segment.first.is_none() { oldest.max(sequence) } else { oldest };
             let is_hidden = |head: &GroupHead| {
-                head.spool == spool && head.place.segment >= oldest && !known.contains(&head.place.segment)
+                head.spool == spool && head.place.segment >= least && !known.contains(&head.place.segment)
             };
             let hidden = newest_group(disk, &segment.name, &mut file, segment.size, is_hidden)?;
             if let Some(head) = hidden {
@@ -390,7 +396,8 @@ impl Scan {
         while let Some(segment) = self.segments.pop_if(is_unfinished) {
             self.unused.push((segment.name, segment.size));
         }
-        for sequence in self.segments.last().map_or(1, |last| last.sequence + 1)..=self.sequence {
+        let first = self.segments.last().map_or(1, |last| last.sequence.saturating_add(1));
+        for sequence in (first..=self.sequence).take(GAP) {
             self.state.apply(&Entry::Dropped(sequence), Place { segment: sequence, offset: 0 }, 0, 0);
         }
     }
@@ -400,11 +407,11 @@ impl Scan {
         let Some(last) = self.segments.last().map(|segment| segment.sequence) else { return };
         let mut expected = self.oldest.max(1);
         for segment in &self.segments {
-            for sequence in expected..segment.sequence.min(last) {
+            for sequence in (expected..segment.sequence.min(last)).take(GAP) {
                 let (place, what) = (Place { segment: sequence, offset: 0 }, format!("segment {sequence} is missing"));
                 self.damage.push(Found { name: String::new(), place, len: 0, what, doubt: true });
             }
-            expected = segment.sequence + 1;
+            expected = segment.sequence.saturating_add(1);
         }
     }
 }
