@@ -35,7 +35,7 @@ fn config(durability: Durability) -> SpoolConfig {
 impl Written {
     /// Every `choice` is another one.
     pub(crate) fn new(choice: u8) -> Written {
-        let durability = if choice % 2 == 0 { Durability::PowerLoss } else { Durability::ProcessCrash };
+        let durability = if choice.is_multiple_of(2) { Durability::PowerLoss } else { Durability::ProcessCrash };
         let mut generator = Generator::new(u64::from(choice));
         (generator.largest, generator.backlog) = (900, 12);
         let disk = Disk::new(u64::from(choice));
