@@ -3,7 +3,7 @@
 //!
 //! `INDELIBLE_BENCH_BOOTSTRAP=HOST:PORT` delivers at the same time, to a broker that has a topic `bench`; otherwise there is
 //! no broker, as in an outage. `INDELIBLE_BENCH_DIR` is where the spool lies.
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a benchmark")]
 
 use std::fs::{File, read_to_string};
 use std::os::unix::fs::FileExt;

@@ -11,6 +11,9 @@ mod config;
 mod consumer;
 mod core;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod io;
 mod metrics;
 mod producer;

@@ -1,5 +1,7 @@
 //! A spool that is full pushes back, and goes on when brokers take its records.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario may fail loudly")]
+
 mod producer_support;
 
 use indelible::{Record, SendCause, SpoolConfig};

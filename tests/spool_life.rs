@@ -1,5 +1,7 @@
 //! A producer with a spool through its life: written ahead, closed with records left, opened again.
 
+#![allow(clippy::unwrap_used, reason = "a scenario may fail loudly")]
+
 mod producer_support;
 
 use indelible::{Client, Durability, Producer, Record, SendError};
@@ -41,6 +43,8 @@ async fn delivered_records_leave_the_spool_empty() {
     }
     assert_eq!(all_delivered(&receipts).await, (0..100).map(Some).collect::<Vec<_>>());
     producer.close(PATIENCE).await.unwrap();
+    let left = indelible::spool::inspect(&dir.0).unwrap();
+    assert_eq!(left.batches.len(), 0, "{left:?}");
     let producer = spooling(&client, &dir).await;
     producer.flush().await;
     producer.close(PATIENCE).await.unwrap();

@@ -1,5 +1,7 @@
 //! Records accepted before their topic's partitions were known come before the newer ones, while those are being sent.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario may fail loudly")]
+
 mod producer_support;
 
 use indelible::types::Compression;

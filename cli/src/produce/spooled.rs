@@ -35,8 +35,9 @@ pub(super) async fn deliver(
     check(&properties)?;
     // No broker is asked for anything: they may be away, and the lines are kept for them.
     let client = builder.build_lazy().map_err(|error| Failure::client(&error))?;
+    let producer = client.producer().spool_config(settings(options, directory)).batch_size(BATCH_SIZE);
     let producer = tokio::select! {
-        producer = build(options, client.producer().spool_config(settings(options, directory)), &properties) => producer?,
+        producer = build(options, producer, &properties) => producer?,
         () = signals.first() => return Ok(()),
     };
     let resumed = match file {
@@ -85,6 +86,9 @@ fn settings(options: &ProduceOptions, directory: &Path) -> SpoolConfig {
     options.policy.apply(&mut spool);
     spool
 }
+
+/// `batch.size` unless it is set, in bytes: a backlog takes memory for each batch, not for its bytes.
+const BATCH_SIZE: usize = 64 << 10;
 
 /// How often the progress line is drawn while nothing is read.
 const SHOW_EVERY: Duration = Duration::from_millis(500);

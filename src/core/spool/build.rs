@@ -1,8 +1,6 @@
 //! Putting a group together: small parts in one buffer, large payloads beside it, uncopied.
 
-use super::format::{
-    Before, ENTRY_HEAD, Entry, GROUP_HEAD, GroupHead, Place, SpoolId, aligned, entry_crc, put_at, put_u32,
-};
+use super::format::{ENTRY_HEAD, Entry, GROUP_HEAD, GroupHead, Place, SpoolId, aligned, entry_crc, put_at, put_u32};
 use bytes::Bytes;
 use std::io::IoSlice;
 
@@ -69,11 +67,10 @@ impl GroupBuilder {
     }
 
     /// Fills in head and checksums for `place`.
-    pub(crate) fn place(&mut self, spool: SpoolId, place: Place, number: u64, before: Before, oldest: u64) {
+    pub(crate) fn place(&mut self, spool: SpoolId, place: Place, number: u64, durable: Place, oldest: u64) {
         let body = self.body_end() as u64 + self.large_len - GROUP_HEAD as u64;
         let entries = self.entries.len() as u32;
-        let Before { durable, counted } = before;
-        GroupHead { spool, place, number, body, entries, durable, oldest, counted }.encode(&mut self.buf);
+        GroupHead { spool, place, number, body, entries, durable, oldest }.encode(&mut self.buf);
         for built in &self.entries {
             let at = Place { segment: place.segment, offset: place.offset + built.at };
             let end = built.buf_at + ENTRY_HEAD + built.fields as usize;

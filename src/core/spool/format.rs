@@ -115,17 +115,6 @@ pub(crate) struct GroupHead {
     pub(crate) durable: Place,
     /// Segments with a lower sequence belong to the spool no longer.
     pub(crate) oldest: u64,
-    /// The number of the last group that counted when this was written: what lies between the two never counted.
-    pub(crate) counted: u64,
-}
-
-/// What a segment's first group says of those before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Before {
-    /// Up to here everything was synced.
-    pub(crate) durable: Place,
-    /// The number of the last group that counted.
-    pub(crate) counted: u64,
 }
 
 impl GroupHead {
@@ -143,7 +132,7 @@ impl GroupHead {
         put_u64(&mut head, self.durable.segment);
         put_u64(&mut head, self.durable.offset);
         put_u64(&mut head, self.oldest);
-        put_u64(&mut head, self.counted);
+        put_u64(&mut head, 0);
         let crc = crc32c::crc32c(head.get(8..).unwrap_or_default());
         put_at(&mut head, 4, &crc.to_le_bytes());
         put_at(out, 0, &head);
@@ -166,13 +155,12 @@ impl GroupHead {
         let (number, body, entries) = (fields.u64()?, fields.u64()?, fields.u32()?);
         let _ = fields.u32()?;
         let durable = Place { segment: fields.u64()?, offset: fields.u64()? };
-        let (oldest, counted) = (fields.u64()?, fields.u64()?);
-        Some(GroupHead { spool, place, number, body, entries, durable, oldest, counted })
+        Some(GroupHead { spool, place, number, body, entries, durable, oldest: fields.u64()? })
     }
 
-    /// What it says of earlier segments.
-    pub(crate) fn before(&self) -> Before {
-        Before { durable: self.durable, counted: self.counted }
+    /// What the head of its segment says.
+    pub(crate) fn segment(&self) -> SegmentHead {
+        SegmentHead { spool: self.spool, sequence: self.place.segment }
     }
 
     /// Where the next group begins.
@@ -270,13 +258,16 @@ pub(crate) enum Entry {
         acknowledged: Acknowledged,
     },
     Checkpoint(Checkpoint),
-    /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind.
+    /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind; nothing
+    /// is acknowledged and no identity was used unless said behind.
     Live(Vec<(u64, u64)>),
     SetAside(SetAside),
-    /// This segment counts no longer, although later than the oldest. `before`: what it said of those before it.
-    Dropped {
-        sequence: u64,
-        before: Before,
+    /// This segment counts no longer, although later than the oldest.
+    Dropped(u64),
+    /// A segment before this one: where the groups that count end, and up to where it was synced.
+    Ended {
+        end: Place,
+        synced: u64,
     },
 }
 
@@ -292,6 +283,7 @@ const LIVE: u8 = 9;
 const SET_ASIDE: u8 = 10;
 const DROPPED: u8 = 11;
 const ADOPTED: u8 = 12;
+const ENDED: u8 = 13;
 
 /// The head of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -454,12 +446,15 @@ impl Entry {
                 put_u64(out, place.number);
                 SET_ASIDE
             }
-            Entry::Dropped { sequence, before } => {
+            Entry::Dropped(sequence) => {
                 put_u64(out, *sequence);
-                put_u64(out, before.durable.segment);
-                put_u64(out, before.durable.offset);
-                put_u64(out, before.counted);
                 DROPPED
+            }
+            Entry::Ended { end, synced } => {
+                put_u64(out, end.segment);
+                put_u64(out, end.offset);
+                put_u64(out, *synced);
+                ENDED
             }
         }
     }
@@ -512,13 +507,10 @@ impl Entry {
                 doubt_below: fields.u64()?,
                 number: fields.u64()?,
             }),
-            DROPPED => Entry::Dropped {
-                sequence: fields.u64()?,
-                before: Before {
-                    durable: Place { segment: fields.u64()?, offset: fields.u64()? },
-                    counted: fields.u64()?,
-                },
-            },
+            DROPPED => Entry::Dropped(fields.u64()?),
+            ENDED => {
+                Entry::Ended { end: Place { segment: fields.u64()?, offset: fields.u64()? }, synced: fields.u64()? }
+            }
             _ => return None,
         };
         fields.bytes.is_empty().then_some(entry)

@@ -1,6 +1,6 @@
 //! What the entries of a spool add up to, and where its batches lie.
 
-use super::format::{BatchHead, Before, Checkpoint, Entry, Place, SetAside, aligned};
+use super::format::{BatchHead, Checkpoint, Entry, Place, SetAside, aligned};
 use super::{Acknowledged, BatchId, Outcome, Recovered, Stamp, Status, StoredBatch, Target};
 use crate::types::{ProducerIdentity, TopicId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -47,8 +47,7 @@ pub(crate) struct State {
     /// It was adopted by a cluster once.
     adopted: bool,
     set_aside: Vec<SetAside>,
-    /// With what each said of those before it.
-    dropped: BTreeMap<u64, Before>,
+    dropped: BTreeSet<u64>,
     /// Kept while a spool is read, for [`Recovered`].
     heads: Option<HashMap<u64, BatchHead>>,
     /// One copy of each topic's name, however many batches it has.
@@ -98,9 +97,11 @@ impl State {
                     self.set_aside.push(*place);
                 }
             }
-            Entry::Dropped { sequence, before } => {
-                self.dropped.insert(*sequence, *before);
+            Entry::Dropped(sequence) => {
+                self.dropped.insert(*sequence);
             }
+            // Only for reading.
+            Entry::Ended { .. } => {}
         }
     }
 
@@ -204,6 +205,9 @@ impl State {
         self.stamps.clear();
         self.statuses.clear();
         self.dead = 0;
+        self.acknowledged.clear();
+        self.checkpoint.last = None;
+        self.checkpoint.epochs.clear();
     }
 
     /// Where a batch lies.
@@ -233,7 +237,7 @@ impl State {
     }
 
     /// Segments that count no longer although later than the oldest.
-    pub(crate) fn dropped(&self) -> &BTreeMap<u64, Before> {
+    pub(crate) fn dropped(&self) -> &BTreeSet<u64> {
         &self.dropped
     }
 
@@ -281,8 +285,7 @@ impl State {
             entries.push(Entry::Acknowledged { partition: partition.clone(), acknowledged: *acknowledged });
         }
         entries.extend(self.set_aside.iter().copied().map(Entry::SetAside));
-        let dropped = self.dropped.iter();
-        entries.extend(dropped.map(|(sequence, before)| Entry::Dropped { sequence: *sequence, before: *before }));
+        entries.extend(self.dropped.iter().copied().map(Entry::Dropped));
         entries.push(self.checkpoint());
         entries
     }
@@ -304,7 +307,8 @@ impl State {
         stamp.into_iter().chain(outcome.map(|outcome| Entry::Outcome { batch: id, outcome })).collect()
     }
 
-    /// Which batches there are, with stamps and statuses: what outcomes in a segment that is given up have said.
+    /// Which batches there are, with stamps and statuses, and what is acknowledged: all that was taken back or settled in
+    /// a segment that is given up.
     pub(crate) fn restate_live(&self) -> Vec<Entry> {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for id in self.batches.keys().copied() {
@@ -314,6 +318,9 @@ impl State {
             }
         }
         let mut entries = vec![Entry::Live(ranges)];
+        for (partition, acknowledged) in &self.acknowledged {
+            entries.push(Entry::Acknowledged { partition: partition.clone(), acknowledged: *acknowledged });
+        }
         let told: BTreeSet<u64> = self.stamps.keys().chain(self.statuses.keys()).copied().collect();
         entries.extend(told.into_iter().flat_map(|id| self.restate_batch(BatchId(id))));
         entries.push(self.checkpoint());

@@ -6,7 +6,7 @@ use super::scan::{Scan, SegmentFile, scan};
 use crate::config::{Durability, SpoolConfig};
 use crate::core::spool::build::GroupBuilder;
 use crate::core::spool::format::{
-    BatchHead, Before, ENTRY_HEAD, Entry, EntryHead, Place, SEGMENT_HEAD, SegmentHead, SpoolId, entry_crc,
+    BatchHead, ENTRY_HEAD, Entry, EntryHead, Place, SEGMENT_HEAD, SegmentHead, SpoolId, entry_crc,
 };
 use crate::core::spool::state::{Located, State};
 use crate::core::spool::{BatchId, Group, Op, Recovered};
@@ -34,8 +34,6 @@ pub(crate) struct Engine<F: Files> {
     /// Up to here all is synced.
     pub(super) durable: Place,
     pub(super) number: u64,
-    /// The last one that was not in vain.
-    counted: u64,
     pub(super) sequence: u64,
     pub(super) oldest: u64,
     pub(super) next_slot: u64,
@@ -102,7 +100,6 @@ impl<F: Files> Engine<F> {
             spares: unused,
             durable: last.unwrap_or_default(),
             number,
-            counted: number,
             sequence,
             oldest: oldest.max(1),
             next_slot,
@@ -156,6 +153,9 @@ impl<F: Files> Engine<F> {
                 return Err(error);
             }
             self.durable = end;
+            if let Some(file) = self.segments.get_mut(&end.segment) {
+                file.synced = end.offset;
+            }
         }
         Ok(())
     }
@@ -234,24 +234,21 @@ impl<F: Files> Engine<F> {
             }
         }
         self.number += 1;
-        let (spool, number, before, oldest) = (self.spool, self.number, self.before(), self.oldest);
+        let (spool, number, durable, oldest) = (self.spool, self.number, self.durable, self.oldest);
         let Some(current) = &mut self.current else { return Err(Failed::Write(SpoolError::Closed)) };
         let place = Place { segment: current.sequence, offset: current.at };
-        builder.place(spool, place, number, before, oldest);
+        builder.place(spool, place, number, durable, oldest);
         current.write(&mut self.disk, builder).map_err(Failed::Write)?;
         current.at += len;
-        if let Some(file) = self.segments.get_mut(&current.sequence) {
-            (file.end, file.size) = (current.at, current.filled);
-        }
+        let (end, size) = (current.at, current.filled);
         if sync {
             self.flush().map_err(Failed::Sync)?;
         }
-        self.counted = number;
+        // Only now it counts.
+        if let Some(file) = self.segments.get_mut(&place.segment) {
+            (file.end, file.size) = (end, size);
+        }
         Ok(place)
-    }
-
-    fn before(&self) -> Before {
-        Before { durable: self.durable, counted: self.counted }
     }
 
     /// Gives up the segment being written, whose sync has failed: what it holds is written anew elsewhere.
@@ -263,15 +260,21 @@ impl<F: Files> Engine<F> {
 
     /// Begins a segment with room for a group of `len` bytes.
     pub(super) fn rotate(&mut self, len: u64) -> Result<(), Failed> {
+        // Its first group says where the one before ends, so that one is over even if this attempt fails.
+        self.current = None;
         let mut builder = GroupBuilder::new();
-        self.state.restate().into_iter().for_each(|entry| builder.push(entry, Bytes::new()));
+        let ended = self.segments.values().map(|file| Entry::Ended {
+            end: Place { segment: file.sequence, offset: file.end },
+            synced: file.synced.min(file.end),
+        });
+        ended.chain(self.state.restate()).for_each(|entry| builder.push(entry, Bytes::new()));
         let capacity = self.segment_bytes.max(SEGMENT_HEAD + builder.len() + len);
         let (name, size, mut file) = self.take_file()?;
         self.sequence += 1;
         self.number += 1;
         let sequence = self.sequence;
         let place = Place { segment: sequence, offset: SEGMENT_HEAD };
-        builder.place(self.spool, place, self.number, self.before(), self.oldest);
+        builder.place(self.spool, place, self.number, self.durable, self.oldest);
         let head = SegmentHead { spool: self.spool, sequence }.encode();
         let written = self.disk.write(&name, &mut file, 0, &mut [IoSlice::new(&head)]);
         let capacity = capacity.max(size);
@@ -288,7 +291,7 @@ impl<F: Files> Engine<F> {
         let synced = self.disk.sync(&current.name, &mut current.file).and_then(|()| self.disk.sync_dir());
         if let Err(error) = synced {
             // Nobody is to miss a segment of this number, nor to believe this one.
-            self.state.apply(&Entry::Dropped { sequence, before: self.before() }, place, 0, 0);
+            self.state.apply(&Entry::Dropped(sequence), place, 0, 0);
             let Current { name, file, .. } = current;
             drop(file);
             if self.disk.remove(&name).is_err() {
@@ -296,10 +299,9 @@ impl<F: Files> Engine<F> {
             }
             return Err(Failed::Sync(error));
         }
-        let (name, before) = (current.name.clone(), self.before());
-        self.counted = self.number;
+        let (name, synced) = (current.name.clone(), current.at);
         self.durable = Place { segment: sequence, offset: current.at };
-        let file = SegmentFile { name, sequence, size: current.filled, end: current.at, before, synced: 0 };
+        let file = SegmentFile { name, sequence, size: current.filled, end: current.at, synced };
         self.segments.insert(sequence, file);
         self.current = Some(current);
         Ok(())

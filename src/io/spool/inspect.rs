@@ -69,11 +69,6 @@ impl<F: Files> Inspection<F> {
         Some(StoredAt { file: file.name.clone(), offset: located.place.offset, bytes })
     }
 
-    /// Bytes that batches in the segment with this sequence number take.
-    pub(crate) fn live_in(&self, sequence: u64) -> u64 {
-        self.state.live_in(sequence)
-    }
-
     /// Bytes that all batches take, and those of them that are dead.
     pub(crate) fn live(&self) -> (u64, u64) {
         (self.state.live(), self.state.dead())

@@ -8,7 +8,7 @@ mod engine_tests;
 pub(crate) mod faulty;
 pub(crate) mod files;
 pub(crate) mod inspect;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod model_tests;
 mod reclaim;
 mod room;
@@ -29,6 +29,9 @@ use room::Room;
 use std::sync::{Arc, mpsc};
 use thread::{Answer, Ask, Thread};
 use tokio::sync::oneshot;
+
+#[cfg(fuzzing)]
+pub(crate) use model_tests::fuzz::Written;
 
 /// Called on the spool's thread.
 pub(crate) type Then = Box<dyn FnOnce() + Send>;

@@ -131,8 +131,7 @@ impl<F: Files> Engine<F> {
         } else {
             // Outcomes of older batches may have been in it and nowhere else.
             self.state.restate_live().into_iter().for_each(|entry| builder.push(entry, Bytes::new()));
-            let before = self.segments.get(&sequence).map(|file| file.before).unwrap_or_default();
-            builder.push(Entry::Dropped { sequence, before }, Bytes::new());
+            builder.push(Entry::Dropped(sequence), Bytes::new());
         }
         builder.push(self.state.checkpoint(), Bytes::new());
         if let Err(error) = self.append(&mut builder, true) {

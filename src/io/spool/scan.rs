@@ -3,13 +3,15 @@
 use super::disk::Disk;
 use super::files::Files;
 use crate::core::spool::format::{
-    ALIGN, Before, ENTRY_HEAD, Entry, EntryHead, GROUP_HEAD, GroupHead, Place, SEGMENT_HEAD, SegmentHead, SegmentRead,
-    SpoolId, VERSION, entry_crc,
+    ALIGN, ENTRY_HEAD, Entry, EntryHead, GROUP_HEAD, GroupHead, Place, SEGMENT_HEAD, SegmentHead, SegmentRead, SpoolId,
+    VERSION, entry_crc,
 };
 use crate::core::spool::state::State;
 use crate::error::SpoolError;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So many numbers without a segment are told one by one, whatever a head says: nothing grows with a number on disk.
+const GAP: usize = 1 << 10;
 /// How much is read at once.
 const CHUNK: usize = if cfg!(test) { 5000 } else { 1 << 20 };
 
@@ -24,8 +26,6 @@ pub(crate) struct SegmentFile {
     pub(crate) size: u64,
     /// Where its last group ends.
     pub(crate) end: u64,
-    /// What its first group says of those before it.
-    pub(crate) before: Before,
     /// Up to here it was synced, as later groups say.
     pub(crate) synced: u64,
 }
@@ -102,16 +102,9 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     for (sequence, name, size) in heads {
         scan.sequence = scan.sequence.max(sequence.unwrap_or(0));
         match sequence {
-            Some(sequence) => readers.push(Segment {
-                spool,
-                name,
-                sequence,
-                size,
-                first: None,
-                is_begun: false,
-                synced: 0,
-                file: None,
-            }),
+            Some(sequence) => {
+                readers.push(Segment { spool, name, sequence, size, first: None, newest: 0, synced: 0, file: None })
+            }
             None => headless.push((name, size)),
         }
     }
@@ -119,11 +112,11 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     if scan.find_hidden(disk, &mut readers)? {
         scan.find_oldest(disk, &mut readers)?;
     }
-    // Of two with one number one was not begun to its end.
+    // Of two with one number one was not begun to its end, or was written over.
     readers.dedup_by(|later, earlier| {
         let is_double = later.sequence == earlier.sequence;
         if is_double {
-            if earlier.first.is_none() {
+            if earlier.newest < later.newest {
                 std::mem::swap(later, earlier);
             }
             scan.unused.push((later.name.clone(), later.size));
@@ -143,7 +136,7 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
                 && known.place.offset <= found.place.offset
                 && found.place.offset < known.place.offset.saturating_add(known.len.max(1))
         };
-        !state.dropped().contains_key(&found.place.segment) && !state.set_aside().iter().any(inside)
+        !state.dropped().contains(&found.place.segment) && !state.set_aside().iter().any(inside)
     });
     if scan.damage.iter().all(|found| !found.name.is_empty()) {
         // Nothing is missing, so they were never begun to the end.
@@ -151,6 +144,9 @@ pub(crate) fn scan<F: Files>(disk: &mut Disk<F>) -> Result<Scan, SpoolError> {
     }
     Ok(scan)
 }
+
+/// Where the groups that count end, and up to where all is synced.
+type Ends = (u64, u64);
 
 type Heads = Vec<(Option<u64>, String, u64)>;
 
@@ -168,7 +164,7 @@ fn read_heads<F: Files>(disk: &mut Disk<F>, files: Vec<(String, u64)>) -> Result
             }
             SegmentRead::Good(head) => Some(head),
             // Its groups say what it is, if there are any.
-            SegmentRead::Bad => newest_group(disk, &name, &mut file, size)?,
+            SegmentRead::Bad => newest_group(disk, &name, &mut file, size, |_| true)?.map(|head| head.segment()),
         };
         match (head, spool) {
             (Some(head), Some(spool)) if head.spool != spool => {
@@ -183,13 +179,14 @@ fn read_heads<F: Files>(disk: &mut Disk<F>, files: Vec<(String, u64)>) -> Result
     Ok((spool, heads))
 }
 
-/// What the head of a file must have said, by the newest group in it.
+/// The newest group in a file, among those that `count`.
 fn newest_group<F: Files>(
     disk: &mut Disk<F>,
     name: &str,
     file: &mut F::File,
     size: u64,
-) -> Result<Option<SegmentHead>, SpoolError> {
+    count: impl Fn(&GroupHead) -> bool,
+) -> Result<Option<GroupHead>, SpoolError> {
     let mut newest: Option<GroupHead> = None;
     let mut window = Window::default();
     let mut at = SEGMENT_HEAD;
@@ -198,51 +195,13 @@ fn newest_group<F: Files>(
         if let Some(head) = GroupHead::decode_any(bytes)
             && head.place.offset == at
             && newest.is_none_or(|newest| newest.number < head.number)
+            && count(&head)
         {
             newest = Some(head);
         }
         at += ALIGN;
     }
-    Ok(newest.map(|head| SegmentHead { spool: head.spool, sequence: head.place.segment }))
-}
-
-/// Where segments end, by what later ones say, also those that are gone.
-fn ends<F: Files>(disk: &mut Disk<F>, readers: &mut [Segment<F>]) -> Result<BTreeMap<u64, Before>, SpoolError> {
-    let mut ends: BTreeMap<u64, Before> = BTreeMap::new();
-    let mut note = |before: Before| {
-        let end = ends.entry(before.durable.segment).or_insert(before);
-        end.durable = end.durable.max(before.durable);
-        end.counted = end.counted.max(before.counted);
-    };
-    for segment in readers.iter() {
-        if let Some(head) = segment.first.filter(|head| head.durable.segment < segment.sequence) {
-            // While it is not whole, what it restates does not count, and it may be gone the next time.
-            let counted = if segment.is_begun { head.counted } else { 0 };
-            note(Before { counted, ..head.before() });
-        }
-    }
-    let is_gap = |pair: &[Segment<F>]| matches!(pair, [one, next] if one.sequence + 1 < next.sequence);
-    if !readers.windows(2).any(is_gap) {
-        return Ok(ends);
-    }
-    // What was dropped is said again at the beginning of each later segment.
-    for segment in readers.iter_mut().rev() {
-        let (mut at, mut number) = (SEGMENT_HEAD, 0);
-        while let Some(head) = segment.next_head(disk, at, number)? {
-            let read = segment.read_group(disk, &head)?;
-            for (entry, ..) in read.good {
-                if let Entry::Dropped { before, .. } = entry {
-                    note(before);
-                }
-            }
-            (at, number) = (head.end(), head.number);
-        }
-        segment.close();
-        if segment.is_begun {
-            break;
-        }
-    }
-    Ok(ends)
+    Ok(newest)
 }
 
 impl Scan {
@@ -251,9 +210,6 @@ impl Scan {
         readers.sort_by_key(|segment| segment.sequence);
         for segment in readers.iter_mut() {
             segment.first = segment.next_head(disk, SEGMENT_HEAD, 0)?;
-            if let Some(first) = segment.first {
-                segment.is_begun = segment.read_group(disk, &first)?.bad.is_empty();
-            }
             segment.close();
         }
         if let Some(newest) = readers.iter_mut().rev().find(|segment| segment.first.is_some()) {
@@ -274,57 +230,71 @@ impl Scan {
         let doubles = readers.iter().map(|segment| segment.sequence).filter(|sequence| !known.insert(*sequence));
         let doubles: BTreeSet<u64> = doubles.collect();
         let (oldest, mut found) = (self.oldest, false);
-        let in_doubt = |segment: &&mut Segment<F>| segment.sequence < oldest || doubles.contains(&segment.sequence);
+        let in_doubt = |segment: &&mut Segment<F>| {
+            segment.sequence < oldest || doubles.contains(&segment.sequence) || segment.first.is_none()
+        };
         for segment in readers.iter_mut().filter(in_doubt) {
             let mut file = disk.open(&segment.name, false)?;
-            let newest = newest_group(disk, &segment.name, &mut file, segment.size)?;
-            let newest = newest.filter(|head| head.spool == segment.spool && head.sequence >= self.oldest);
-            if let Some(head) = newest.filter(|head| !known.contains(&head.sequence)) {
-                segment.sequence = head.sequence;
-                self.sequence = self.sequence.max(head.sequence);
+            let (spool, sequence) = (segment.spool, segment.sequence);
+            // Where nothing follows the head, what is older is of the file's earlier life.
+            let least = if segment.first.is_none() { oldest.max(sequence) } else { oldest };
+            let is_hidden = |head: &GroupHead| {
+                head.spool == spool && head.place.segment >= least && !known.contains(&head.place.segment)
+            };
+            let hidden = newest_group(disk, &segment.name, &mut file, segment.size, is_hidden)?;
+            if let Some(head) = hidden {
+                segment.sequence = head.place.segment;
+                known.insert(segment.sequence);
+                self.sequence = self.sequence.max(segment.sequence);
                 found = true;
             }
+            let is_own = |head: &GroupHead| head.spool == spool && head.place.segment == sequence;
+            let newest = newest_group(disk, &segment.name, &mut file, segment.size, is_own)?;
+            segment.newest = newest.map_or(0, |head| head.number);
         }
         Ok(found)
     }
 
     fn walk<F: Files>(&mut self, disk: &mut Disk<F>, mut readers: Vec<Segment<F>>) -> Result<(), SpoolError> {
-        let ends = ends(disk, &mut readers)?;
+        let mut ends = BTreeMap::new();
+        for segment in &mut readers {
+            ends.extend(segment.read_ends(disk)?);
+            segment.close();
+        }
         for i in 0..readers.len() {
             let later = readers.get(i + 1..).unwrap_or_default().iter().find_map(|segment| segment.first);
             let Some(segment) = readers.get_mut(i) else { break };
-            // Where its end is not known, all of it counts as synced, since what comes later was written after it.
-            let exact = ends.get(&segment.sequence);
-            let claimed = exact.map(|end| end.durable).or(later.map(|head| head.durable)).unwrap_or_default();
-            let counted = exact.map(|end| end.counted).filter(|counted| *counted > 0).unwrap_or(u64::MAX);
-            let end = self.walk_segment(disk, segment, Before { durable: claimed, counted })?;
-            segment.close();
             let (name, sequence, size) = (segment.name.clone(), segment.sequence, segment.size);
-            let before = segment.first.map(|head| head.before()).unwrap_or_default();
+            let known: Option<Ends> = ends.get(&sequence).copied();
+            // Where its end is not known, all of it counts as synced, since what comes later was written after it.
+            let exact = known.map(|(_, synced)| Place { segment: sequence, offset: synced });
+            let claimed = exact.or(later.map(|head| head.durable)).unwrap_or_default();
+            let end = self.walk_segment(disk, segment, claimed, known.map(|(end, _)| end))?;
+            segment.close();
             let proven = Place { segment: sequence, offset: segment.synced }.max(claimed);
             let synced = if proven.segment == sequence { proven.offset.min(end) } else { end };
-            self.segments.push(SegmentFile { name, sequence, size, end, before, synced });
+            self.segments.push(SegmentFile { name, sequence, size, end, synced });
         }
         Ok(())
     }
 
-    /// Takes in the groups of a segment. `later`: what later segments say of it. Returns where the groups end.
+    /// Takes in the groups of a segment. `claimed`: up to where it was synced, as later segments say. `known`: where the
+    /// groups that count end, if a later segment says so: behind are leftovers of an attempt that failed, and what was
+    /// written after it does not build on them. Returns where they end.
     fn walk_segment<F: Files>(
         &mut self,
         disk: &mut Disk<F>,
         segment: &mut Segment<F>,
-        later: Before,
+        claimed: Place,
+        known: Option<u64>,
     ) -> Result<u64, SpoolError> {
-        let claimed = later.durable;
+        let limit = known.unwrap_or(u64::MAX);
         let mut at = SEGMENT_HEAD;
-        loop {
+        while at < limit {
             let here = Place { segment: segment.sequence, offset: at };
-            let head = segment.head_at(disk, at)?.filter(|head| head.number > self.number);
+            let head = segment.head_at(disk, at)?;
+            let head = head.filter(|head| head.number > self.number && head.end() <= limit);
             if let Some(head) = head {
-                if head.number > later.counted {
-                    // Its sync failed, and it was written anew elsewhere, or never again.
-                    return Ok(at);
-                }
                 let read = segment.read_group(disk, &head)?;
                 if head.durable.segment == segment.sequence {
                     segment.synced = segment.synced.max(head.durable.offset);
@@ -334,7 +304,7 @@ impl Scan {
                     at = head.end();
                     continue;
                 }
-                let behind = segment.proof(disk, head.end(), head.number)?;
+                let behind = segment.proof(disk, head.end(), head.number, limit)?;
                 let end = Place { offset: head.end(), ..here };
                 if behind.durable.max(claimed) >= end {
                     // It was synced once: what is not damaged in it counts.
@@ -351,7 +321,7 @@ impl Scan {
                 }
                 return Ok(at);
             }
-            let behind = segment.proof(disk, at + ALIGN, self.number)?;
+            let behind = segment.proof(disk, at + ALIGN, self.number, limit)?;
             let proven = behind.durable.max(claimed);
             if proven <= here {
                 if behind.last > 0 {
@@ -376,6 +346,7 @@ impl Scan {
                 }
             }
         }
+        Ok(at)
     }
 
     /// Groups behind a hole that was never synced: a power cut under `ProcessCrash`. Positions among them would claim
@@ -425,11 +396,9 @@ impl Scan {
         while let Some(segment) = self.segments.pop_if(is_unfinished) {
             self.unused.push((segment.name, segment.size));
         }
-        let last = self.segments.last().map(|last| Place { segment: last.sequence, offset: last.end });
-        let durable = last.unwrap_or_default();
-        let before = Before { durable, counted: self.number };
-        for sequence in durable.segment + 1..=self.sequence {
-            self.state.apply(&Entry::Dropped { sequence, before }, durable, 0, 0);
+        let first = self.segments.last().map_or(1, |last| last.sequence.saturating_add(1));
+        for sequence in (first..=self.sequence).take(GAP) {
+            self.state.apply(&Entry::Dropped(sequence), Place { segment: sequence, offset: 0 }, 0, 0);
         }
     }
 
@@ -438,11 +407,11 @@ impl Scan {
         let Some(last) = self.segments.last().map(|segment| segment.sequence) else { return };
         let mut expected = self.oldest.max(1);
         for segment in &self.segments {
-            for sequence in expected..segment.sequence.min(last) {
+            for sequence in (expected..segment.sequence.min(last)).take(GAP) {
                 let (place, what) = (Place { segment: sequence, offset: 0 }, format!("segment {sequence} is missing"));
                 self.damage.push(Found { name: String::new(), place, len: 0, what, doubt: true });
             }
-            expected = segment.sequence + 1;
+            expected = segment.sequence.saturating_add(1);
         }
     }
 }
@@ -472,8 +441,8 @@ struct Segment<F: Files> {
     sequence: u64,
     size: u64,
     first: Option<GroupHead>,
-    /// The first group is whole.
-    is_begun: bool,
+    /// The number of its newest group, where another file has the same sequence number.
+    newest: u64,
     /// Up to here it was synced, as its own groups say.
     synced: u64,
     file: Option<(F::File, Window)>,
@@ -510,9 +479,27 @@ impl<F: Files> Segment<F> {
         Ok(None)
     }
 
-    fn proof(&mut self, disk: &mut Disk<F>, mut at: u64, mut number: u64) -> Result<Proof, SpoolError> {
+    /// What the segment's first group says about those before: where the groups that count end, up to where all is synced.
+    fn read_ends(&mut self, disk: &mut Disk<F>) -> Result<Vec<(u64, Ends)>, SpoolError> {
+        let Some(first) = self.first.filter(|first| first.place.offset == SEGMENT_HEAD) else { return Ok(Vec::new()) };
+        let read = self.read_group(disk, &first)?;
+        if !read.bad.is_empty() && self.next_head(disk, first.end(), first.number)?.is_none() {
+            // Not begun to its end: it may be gone the next time, so it decides about nothing.
+            return Ok(Vec::new());
+        }
+        let ends = read.good.iter().filter_map(|(entry, ..)| match entry {
+            Entry::Ended { end, synced } => Some((end.segment, (end.offset, *synced))),
+            _ => None,
+        });
+        Ok(ends.collect())
+    }
+
+    fn proof(&mut self, disk: &mut Disk<F>, mut at: u64, mut number: u64, limit: u64) -> Result<Proof, SpoolError> {
         let mut proof = Proof::default();
         while let Some(head) = self.next_head(disk, at, number)? {
+            if head.end() > limit {
+                break;
+            }
             proof.durable = proof.durable.max(head.durable);
             (at, number) = (head.end(), head.number);
             if proof.first == 0 {

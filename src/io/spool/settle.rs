@@ -36,7 +36,7 @@ impl<F: Files> Engine<F> {
     /// Syncs what the last process wrote and did not sync, sets damaged places aside, and notes durably that they are.
     pub(super) fn settle(&mut self, damage: Vec<Found>) -> Result<Vec<Damage>, SpoolError> {
         self.write_unproven()?;
-        let dropped: Vec<u64> = self.state.dropped().keys().copied().collect();
+        let dropped: Vec<u64> = self.state.dropped().iter().copied().collect();
         for sequence in dropped {
             if let Some(file) = self.segments.remove(&sequence) {
                 self.doomed.push(file.name);

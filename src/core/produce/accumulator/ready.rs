@@ -20,7 +20,7 @@ pub(crate) const UNPARTITIONED: i32 = -1;
 /// Where a batch's bytes are.
 enum Content {
     /// In memory.
-    Loaded(SealedBatch),
+    Loaded(Box<SealedBatch>),
     /// In the spool only.
     OnDisk,
 }
@@ -71,7 +71,7 @@ pub(crate) struct SplitOf {
     pub(crate) order: Order,
 }
 
-/// A sealed batch. If it is dropped before anybody has resolved it, its receipts learn that it is in the spool, or that
+/// A sealed batch. What not every one in a long backlog has is boxed. If it is dropped before anybody has resolved it, its receipts learn that it is in the spool, or that
 /// nobody knows.
 pub(crate) struct ReadyBatch {
     content: Content,
@@ -85,7 +85,7 @@ pub(crate) struct ReadyBatch {
     /// Flushes wait for it.
     live: Option<Token>,
     /// The name and place under which it is in the spool, or on its way there.
-    pub(crate) stored: Option<Stored>,
+    pub(crate) stored: Option<Box<Stored>>,
     /// It is half of a batch in the spool, and has no name there yet.
     pub(crate) split_of: Option<SplitOf>,
     /// The place it is to have in the spool, when that is decided already.
@@ -124,7 +124,7 @@ impl ReadyBatch {
         let Parts { section, cell, deadline, permit, space, live, chosen, accepted_at } = parts;
         ReadyBatch {
             meta: Meta::of(&section),
-            content: Content::Loaded(SealedBatch::new(section)),
+            content: Content::Loaded(Box::new(SealedBatch::new(section))),
             cell,
             deadline,
             permit: Some(permit),
@@ -157,7 +157,7 @@ impl ReadyBatch {
             permit: None,
             space: None,
             live: None,
-            stored: Some(Stored { id, order, topic_id, stamp, durable: Arc::new(AtomicBool::new(true)) }),
+            stored: Some(Box::new(Stored { id, order, topic_id, stamp, durable: Arc::new(AtomicBool::new(true)) })),
             split_of: None,
             order: None,
             chosen,
@@ -178,26 +178,18 @@ impl ReadyBatch {
         self.sealed().is_some()
     }
 
-    /// Drops bytes and memory of a batch that the spool has; nothing happens to one that it was never asked to write. Its
-    /// buffer comes back if nothing else holds it.
-    pub(crate) fn unload(&mut self) -> Option<BytesMut> {
-        self.stored.as_ref()?;
-        let content = std::mem::replace(&mut self.content, Content::OnDisk);
-        self.permit = None;
-        match content {
-            Content::Loaded(sealed) => {
-                let bytes = sealed.section().bytes.clone();
-                drop(sealed);
-                bytes.try_into_mut().ok()
-            }
-            Content::OnDisk => None,
+    /// Drops bytes and memory of a batch that the spool has; nothing happens to one that it was never asked to write.
+    pub(crate) fn unload(&mut self) {
+        if self.stored.is_some() {
+            self.content = Content::OnDisk;
+            self.permit = None;
         }
     }
 
     /// Takes the bytes that were read back, and their share of the memory.
     pub(crate) fn load(&mut self, sealed: SealedBatch, permit: Option<Box<dyn Permit>>) {
         self.meta = Meta::of(sealed.section());
-        self.content = Content::Loaded(sealed);
+        self.content = Content::Loaded(Box::new(sealed));
         self.permit = permit.map(Token::from);
     }
 
@@ -311,7 +303,7 @@ impl ReadyBatch {
     fn part(&self, section: RecordsSection, cell: Arc<BatchCell>) -> ReadyBatch {
         ReadyBatch {
             meta: Meta::of(&section),
-            content: Content::Loaded(SealedBatch::new(section)),
+            content: Content::Loaded(Box::new(SealedBatch::new(section))),
             cell,
             deadline: self.deadline,
             permit: self.permit.clone(),
@@ -343,7 +335,7 @@ impl BatchConfig {
 impl Drop for ReadyBatch {
     fn drop(&mut self) {
         if !self.cell.is_resolved() {
-            let durable = self.stored.as_ref().is_some_and(Stored::is_durable);
+            let durable = self.stored.as_deref().is_some_and(Stored::is_durable);
             self.give_up(if durable { Certainty::Kept } else { Certainty::Maybe }, SendCause::Closed, None);
         }
     }

@@ -118,7 +118,7 @@ fn of(values: &[&'static str]) -> Vec<Record<'static>> {
 #[test]
 fn halves_of_a_stored_batch_name_it_and_share_its_place_and_bounds() {
     let (mut batch, memory, live) = ready(0, Compression::None, &of(&["a", "b", "c"]));
-    batch.stored = Some(stored(Order::nth(3)));
+    batch.stored = Some(Box::new(stored(Order::nth(3))));
     batch.cell().set_spooled();
     let deadline = batch.deadline();
     let parts = batch.split().unwrap();
@@ -142,9 +142,9 @@ fn halves_of_a_stored_batch_name_it_and_share_its_place_and_bounds() {
 #[test]
 fn a_batch_without_a_place_to_halve_or_without_bytes_is_not_split() {
     let (mut batch, ..) = ready(0, Compression::None, &of(&["a", "b"]));
-    batch.stored = Some(stored(Order { rank: 7, span: 1 }));
+    batch.stored = Some(Box::new(stored(Order { rank: 7, span: 1 })));
     let mut batch = batch.split().unwrap_err();
-    batch.stored = Some(stored(Order::nth(0)));
+    batch.stored = Some(Box::new(stored(Order::nth(0))));
     batch.unload();
     assert!(batch.split().is_err());
     let (batch, ..) = ready(0, Compression::None, &of(&["a", "b"]));
@@ -161,7 +161,7 @@ fn an_unloaded_batch_gives_its_memory_back_and_is_the_same_when_loaded() {
     assert_eq!(batch.len(), sealed.section().batch_len());
     batch.unload();
     assert!(batch.is_loaded(), "the spool does not have it");
-    batch.stored = Some(stored(Order::nth(0)));
+    batch.stored = Some(Box::new(stored(Order::nth(0))));
     batch.unload();
     assert_eq!((known(&batch), batch.is_loaded(), batch.sealed().is_none()), (before, false, true));
     assert_eq!((Arc::strong_count(&memory), Arc::strong_count(&live)), (1, 2));
@@ -179,7 +179,7 @@ fn what_is_dropped_or_kept_says_what_became_of_it() {
     let outcome = |end: fn(ReadyBatch)| {
         let (mut batch, ..) = ready(3, Compression::None, &of(&["a"]));
         let cell = batch.cell().clone();
-        batch.stored = Some(Stored { durable: Arc::default(), ..stored(Order::nth(0)) });
+        batch.stored = Some(Box::new(Stored { durable: Arc::default(), ..stored(Order::nth(0)) }));
         end(batch);
         cell.get(0).unwrap().unwrap_err()
     };
@@ -217,7 +217,7 @@ fn a_recovered_batch_is_on_disk_and_durable() {
     assert_eq!((batch.len(), batch.count(), batch.newest_timestamp()), (HEADER_LEN + 1000, 7, 99));
     assert_eq!((batch.accepted_at, batch.is_loaded(), batch.cell().partition()), (123, false, &partition));
     assert!(batch.deadline() > now + Duration::from_secs(1 << 29));
-    assert!(batch.cell().is_spooled() && batch.stored.as_ref().is_some_and(Stored::is_durable));
+    assert!(batch.cell().is_spooled() && batch.stored.as_deref().is_some_and(Stored::is_durable));
     let target = Target::Unpartitioned { topic: Arc::from("u"), chosen: vec![1, -1] };
     let batch = ReadyBatch::recovered(StoredBatch { target, ..found }, now);
     assert_eq!(*batch.cell().partition(), TopicPartition::new("u", UNPARTITIONED));
@@ -237,7 +237,7 @@ fn a_batch_without_a_partition_is_taken_apart() {
     let (mut batch, memory, live) = ready(UNPARTITIONED, Compression::Lz4, &records);
     assert_eq!(batch.sealed().unwrap().section().compression, Compression::None, "it is opened again");
     assert_eq!(batch.chosen.as_deref(), Some(&[-1, 2, 9, -1, -1][..]));
-    batch.stored = Some(stored(Order::nth(4)));
+    batch.stored = Some(Box::new(stored(Order::nth(4))));
     batch.cell().set_spooled();
     let config =
         BatchConfig { batch_size: 1 << 20, compression: Compression::Lz4, level: None, delivery_timeout: None };

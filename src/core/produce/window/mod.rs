@@ -344,6 +344,7 @@ impl<B: Stampable> Window<B> {
     }
 
     /// How many batches have a sequence and are not settled.
+    #[cfg(test)]
     pub(crate) fn entries(&self) -> usize {
         self.entries.len()
     }
@@ -385,12 +386,6 @@ impl<B: Stampable> Window<B> {
         waiting.map_or(self.pending.front(), |entry| entry.batch.as_ref())
     }
 
-    /// As [`Self::peek`].
-    pub(crate) fn peek_mut(&mut self) -> Option<&mut B> {
-        let waiting = self.entries.iter_mut().find(|entry| entry.state == State::Waiting);
-        waiting.map_or(self.pending.front_mut(), |entry| entry.batch.as_mut())
-    }
-
     /// As [`Self::batch`], without the sequence.
     pub(crate) fn batch_mut(&mut self, id: EntryId) -> Option<&mut B> {
         self.entries.iter_mut().find(|entry| entry.id == id)?.batch.as_mut()
@@ -402,6 +397,7 @@ impl<B: Stampable> Window<B> {
     }
 
     /// Whether no byte of this batch went out under its stamp.
+    #[cfg(test)]
     pub(crate) fn is_unsent(&self, id: EntryId) -> bool {
         self.entries.iter().any(|entry| entry.id == id && entry.attempts == 0 && !entry.doubt)
     }

@@ -40,7 +40,7 @@ impl Sender {
         let (mut kept, mut lost) = (0, 0);
         for (id, batch, maybe) in left {
             let last = self.excuse(id);
-            if batch.stored.as_ref().is_some_and(Stored::is_durable) {
+            if batch.stored.as_deref().is_some_and(Stored::is_durable) {
                 kept += 1;
                 batch.keep(SendCause::Closed, last);
             } else {

@@ -144,7 +144,7 @@ fn find<'a>(mut batches: impl Iterator<Item = &'a mut ReadyBatch>, name: BatchId
 }
 
 fn unload(batch: &mut ReadyBatch) {
-    if batch.stored.as_ref().is_some_and(Stored::is_durable) {
+    if batch.stored.as_deref().is_some_and(Stored::is_durable) {
         batch.unload();
     }
 }

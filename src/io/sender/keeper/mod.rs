@@ -150,7 +150,8 @@ impl Keeper {
             sealed,
         }));
         let durable = Arc::<AtomicBool>::default();
-        batch.stored = Some(Stored { id, order, topic_id, stamp: None, durable: durable.clone() });
+        let stored = Stored { id, order, topic_id, stamp: None, durable: durable.clone() };
+        batch.stored = Some(Box::new(stored));
         let (cell, space) = (batch.cell().clone(), batch.take_space());
         self.waiting.batches.push(Written { part, id, cell, durable, _space: space });
     }
