@@ -10,7 +10,7 @@
 mod real_support;
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -27,8 +27,9 @@ const PARTITIONS: i32 = 6;
 const KEYS: usize = 997;
 /// Lines have one length, so that none is ever half there: a page of the file holds a whole number of them.
 const LINE: usize = 64;
-/// How long brokers remember a producer in the trial of that.
-const EXPIRATION: Duration = Duration::from_secs(4);
+/// How long brokers remember a producer in the trial of that. A request that a busy broker takes up later than half of it
+/// after it was sent is beyond what a client can protect; so it is not shorter.
+const EXPIRATION: Duration = Duration::from_secs(8);
 /// How long the last run may take, with all brokers there.
 const LAST_RUN: Duration = Duration::from_secs(300);
 
@@ -266,6 +267,8 @@ struct Found {
     /// The last line of each key, and its partition.
     last: HashMap<usize, (usize, i32)>,
     wrong: Vec<String>,
+    /// Partition and number of lines that are there more than once.
+    again: BTreeSet<(i32, usize)>,
 }
 
 impl Found {
@@ -279,6 +282,7 @@ impl Found {
         *times = times.saturating_add(1);
         if *times > 1 {
             self.wrong.push(format!("{} is there again", place()));
+            self.again.insert((partition, number));
         }
         if key != format!("k{}", number % KEYS) {
             self.wrong.push(format!("{} has key {key}", place()));
@@ -295,7 +299,7 @@ impl Found {
 
 /// Reads the topic to its end, by kcat where it is there, and says how many lines were found.
 fn check(cluster: &RealCluster, topic: &str, count: usize) -> usize {
-    let mut found = Found { times: vec![0; count], last: HashMap::new(), wrong: Vec::new() };
+    let mut found = Found { times: vec![0; count], last: HashMap::new(), wrong: Vec::new(), again: BTreeSet::new() };
     cluster.wait_until_in_sync(topic).unwrap();
     if has_kcat() {
         let mut kcat = Command::new("kcat")
@@ -339,6 +343,22 @@ fn check(cluster: &RealCluster, topic: &str, count: usize) -> usize {
             &missing[..missing.len().min(20)]
         ));
     }
+    tell_of_repetitions(cluster, topic, &found.again);
     assert!(found.wrong.is_empty(), "{} faults: {:#?}", found.wrong.len(), &found.wrong[..found.wrong.len().min(20)]);
     count
+}
+
+/// Under which identities, and when, the first few of the repeated lines were written.
+fn tell_of_repetitions(cluster: &RealCluster, topic: &str, again: &BTreeSet<(i32, usize)>) {
+    for partition in again.iter().map(|(partition, _)| *partition).collect::<BTreeSet<_>>() {
+        for record in records(cluster, topic, partition, 1) {
+            let text = value(&record);
+            let number: usize = text.split_whitespace().next().unwrap().parse().unwrap();
+            if again.iter().take(40).any(|line| *line == (partition, number)) {
+                let (id, epoch, sequence) = (record.producer_id, record.producer_epoch, record.sequence);
+                let (offset, time) = (record.offset, record.timestamp);
+                println!("{partition}@{offset}: line {number} by {id}/{epoch}:{sequence}, time {time}");
+            }
+        }
+    }
 }

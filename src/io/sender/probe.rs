@@ -4,6 +4,7 @@ use super::identity::expiration;
 use super::scan::{EARLIEST, LATEST, list_offset};
 use super::{Event, Sender};
 use crate::core::produce::window::{Leadership, ProbeAnswer};
+use crate::io::clock::exact_millis;
 use crate::io::cluster::{Cluster, Lane};
 use crate::types::TopicPartition;
 use crate::wire::requests::describe_producers::DescribeProducersRequest;
@@ -45,6 +46,7 @@ impl Sender {
             Some(answer) if !part.asked => return self.on_first_asked(id, answer),
             Some(answer) => {
                 tracing::debug!(partition = %part.queue.partition, ?answer, "probed");
+                part.window.set_wall(exact_millis());
                 part.window.on_probe(leader, answer, &mut settled);
             }
             None => {

@@ -4,6 +4,7 @@
 use super::{Event, Sender};
 use crate::core::produce::window::{EntryId, FoundBatch, Leadership, ScanAnswer, Stampable};
 use crate::core::spool::Noted;
+use crate::io::clock::exact_millis;
 use crate::io::cluster::{Cluster, Lane};
 use crate::io::connection::Connection;
 use crate::types::{BrokerId, IsolationLevel, TopicId, TopicPartition};
@@ -59,6 +60,7 @@ impl Sender {
         match answer.filter(|_| part.leader == Some(leader)) {
             Some(answer) => {
                 tracing::debug!(partition = %part.queue.partition, ?answer, "scanned");
+                part.window.set_wall(exact_millis());
                 part.window.on_scan(leader, answer, &mut settled);
             }
             None => {

@@ -408,6 +408,12 @@ impl<B: Stampable> Window<B> {
         entries.chain(self.pending.iter()).map(Stampable::deadline).min()
     }
 
+    /// Says what time it is, in Unix milliseconds, before an answer is judged by the age of batches: it may have been long in
+    /// coming.
+    pub(crate) fn set_wall(&mut self, wall: i64) {
+        self.wall = wall;
+    }
+
     /// What to do next, if `leader` leads now. `wall` is Unix time in milliseconds.
     pub(crate) fn next(&mut self, now: Instant, wall: i64, leader: Leadership) -> Next {
         self.wall = wall;
