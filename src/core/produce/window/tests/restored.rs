@@ -134,6 +134,20 @@ fn forgotten_or_never_written() {
     }
 }
 
+/// Asked while the batches were young, answered when the leader may have forgotten them: brokers were away in between. The
+/// answer proves nothing then. Seen on real brokers as the same bytes twice in a row.
+#[test]
+fn the_age_counts_when_the_answer_comes() {
+    for (hours, scans) in [(1, false), (13, true)] {
+        let (mut window, mut out) = (restored(2), vec![]);
+        assert_eq!(window.next(Instant::now(), 0, LEADER), Next::Probe);
+        window.set_wall(hours * 3_600_000);
+        window.on_probe(LEADER, ProbeAnswer::Empty { log_start: Some(0) }, &mut out);
+        let next = window.next(Instant::now(), 0, LEADER);
+        assert_eq!(matches!(next, Next::Scan(_)), scans, "{hours} h: {next:?}");
+    }
+}
+
 /// A scan that another leader takes over is worth nothing.
 #[test]
 fn a_scan_belongs_to_its_leader() {
