@@ -106,6 +106,18 @@ impl Sender {
         }
     }
 
+    /// As [`Self::hold`]; the reason is told of the first batch that waits, for whoever looks into the spool.
+    pub(super) fn hold_from_first(&mut self, id: usize, why: &str) {
+        let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
+        if part.held.is_none()
+            && let Some(stored) = part.window.batches_mut().find_map(|batch| batch.stored.as_ref())
+        {
+            let outcome = Outcome::Parked { unknown: false, reason: Arc::from(why) };
+            keeper.later.ops.push(Op::Outcome { batch: stored.id, outcome });
+        }
+        self.hold(id, why);
+    }
+
     /// Part `id` goes no further until a person has decided; what it has is in the spool.
     pub(super) fn hold(&mut self, id: usize, why: &str) {
         let Some(part) = self.parts.get_mut(id) else { return };
@@ -183,7 +195,7 @@ impl Sender {
                     tracing::error!(%error, "nothing is sent");
                 }
                 for id in 0..self.parts.len() {
-                    self.hold(id, &error.to_string());
+                    self.hold_from_first(id, &error.to_string());
                 }
             }
             Some(_) => {}
@@ -205,12 +217,7 @@ impl Sender {
             "topic {} was deleted and created again since: its id was {}, and is {}",
             part.queue.partition.topic, stored.topic_id, part.topic_id
         );
-        let name = stored.id;
-        if let Some(keeper) = &mut self.keeper {
-            let outcome = Outcome::Parked { unknown: false, reason: Arc::from(why.as_str()) };
-            keeper.outgoing.ops.push(Op::Outcome { batch: name, outcome });
-        }
-        self.hold(id, &why);
+        self.hold_from_first(id, &why);
         false
     }
 }

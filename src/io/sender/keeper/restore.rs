@@ -154,7 +154,7 @@ impl Sender {
                      backup, or a copy of it is in use. Nothing of it is sent; open it with spool.adopt, or discard it",
                     identity.id
                 );
-                self.hold(id, &why);
+                self.hold_from_first(id, &why);
             }
             _ => {
                 part.asked = true;
