@@ -60,7 +60,7 @@ impl Running {
 
 fn fill(client: &Client, topic: &str, partition: i32, count: usize) {
     wait(async {
-        let producer = wait(client.producer().build()).unwrap();
+        let producer = client.producer().build().await.unwrap();
         let mut receipts = Vec::new();
         for n in 0..count {
             let value = n.to_string();

@@ -29,7 +29,7 @@ fn ten_thousand_records_out_and_in_with_each_compression() -> Result<(), Harness
         let topic = topic(&cluster, &format!("smoke-{codec}"), 3, &[]);
         let group = unique("smoke");
         wait(async {
-            let producer = wait(client.producer().compression(codec).build()).unwrap();
+            let producer = client.producer().compression(codec).build().await.unwrap();
             let mut receipts = Vec::new();
             for n in 0..RECORDS {
                 let (value, partition) = (format!("record {n}"), i32::try_from(n % 3).unwrap());
