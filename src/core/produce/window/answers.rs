@@ -91,8 +91,9 @@ impl<B: Stampable> Window<B> {
         out: &mut Vec<Settled<B>>,
     ) {
         let Some(at) = self.entries.iter().position(|e| e.id == id && e.state == State::Waiting) else { return };
+        let clearance = self.clearance(leader);
         let entry = &mut self.entries[at];
-        entry.cleared = Some(leader);
+        entry.cleared = Some(clearance);
         let (first, last, doubt) = (entry.first, entry.last, entry.doubt);
         if let ProbeCause::Refusal(verdict) = cause {
             let absent = match answer {
@@ -130,7 +131,10 @@ impl<B: Stampable> Window<B> {
             }
             ProbeAnswer::Known { epoch, last_sequence } if epoch == identity.epoch => {
                 let ahead = distance(last_sequence, last);
-                if ahead > 0 {
+                if ahead == 0 && doubt && self.old_dated(&self.entries[at]) {
+                    // It may be forgotten before it is sent again, and would then be taken for new: the log tells.
+                    self.need_scan(id, leader, true);
+                } else if ahead > 0 {
                     if self.is_proven(last, last_sequence) {
                         self.settle_delivered(at, None, out);
                     } else {

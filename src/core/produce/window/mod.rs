@@ -225,6 +225,18 @@ enum ProbeCause {
     Refusal(ProduceVerdict),
 }
 
+/// A leader was asked for a batch, and it may go.
+#[derive(Clone, Copy, Debug)]
+struct Clearance {
+    leader: Leadership,
+    /// When, in Unix milliseconds.
+    at: i64,
+}
+
+/// For how long after its answer a leader is taken to remember an old-dated batch, in milliseconds. Brokers may restart, and
+/// forget, between a question and a batch that has to wait for a connection.
+const CLEARED_FOR: i64 = 1000;
+
 /// A stamped batch.
 #[derive(Debug)]
 pub(crate) struct Entry<B> {
@@ -236,7 +248,7 @@ pub(crate) struct Entry<B> {
     state: State,
     doubt: bool,
     /// Who was asked for it since the last doubt, so that it may go again although it is doubtful.
-    cleared: Option<Leadership>,
+    cleared: Option<Clearance>,
     /// One before it was given up. A leader that does not know the producer would take this one although that one is
     /// missing, and a process that finds both in its spool would then believe that one to be stored.
     behind_gap: bool,
@@ -457,11 +469,14 @@ impl<B: Stampable> Window<B> {
             if old && in_flight > 0 {
                 return Next::Idle;
             }
-            let behind = self.is_behind(at);
+            let (behind, wall) = (self.is_behind(at), self.wall);
             let entry = &mut self.entries[at];
+            let cleared = entry.cleared.is_some_and(|cleared| {
+                cleared.leader == leader && (!old || (0..=CLEARED_FOR).contains(&(wall - cleared.at)))
+            });
             // A batch of a spool may have waited long enough for another replica to have lost track.
             let moved = self.config.durable && entry.sent_to != Some(leader);
-            if (old || behind || moved) && entry.doubt && entry.cleared != Some(leader) {
+            if (old || behind || moved) && entry.doubt && !cleared {
                 let cause = if behind { ProbeCause::Behind } else { ProbeCause::Doubtful };
                 self.probe_needed = Some((cause, entry.id));
                 return if in_flight == 0 { Next::Probe } else { Next::Idle };

@@ -4,7 +4,8 @@
 //! answer stale (no answer to a batch, another leadership) starts over at the probe.
 
 use super::{
-    Entry, EntryId, Leadership, ProbeAnswer, ProbeCause, Reason, Settled, Stampable, State, Window, WindowConfig,
+    Clearance, Entry, EntryId, Leadership, ProbeAnswer, ProbeCause, Reason, Settled, Stampable, State, Window,
+    WindowConfig,
 };
 use crate::core::produce::sequence::{advance, distance};
 use crate::types::ProducerIdentity;
@@ -86,6 +87,10 @@ impl<B: Stampable> Window<B> {
         self.probe_needed = unresolved.map(|entry| (ProbeCause::Restart, entry.id));
     }
 
+    pub(super) fn clearance(&self, leader: Leadership) -> Clearance {
+        Clearance { leader, at: self.wall }
+    }
+
     fn forget_stored(&mut self) {
         self.scan_needed = None;
         for entry in &mut self.entries {
@@ -142,8 +147,9 @@ impl<B: Stampable> Window<B> {
                 self.give_up(at, Reason::CannotTell, out);
             }
         }
+        let clearance = self.clearance(leader);
         for entry in &mut self.entries {
-            entry.cleared = Some(leader);
+            entry.cleared = Some(clearance);
         }
     }
 
@@ -199,10 +205,14 @@ impl<B: Stampable> Window<B> {
             }
             return;
         };
+        let (clearance, old) = (self.clearance(leader), self.old_dated(&self.entries[at]));
         let entry = &mut self.entries[at];
-        if found == entry.last {
+        if found == entry.last && old {
+            // It may be forgotten before it is sent again, and would then be taken for new: the log tells.
+            self.scan_oldest(leader, true);
+        } else if found == entry.last {
             // Its newest, which it answers with the offset once it is replicated.
-            entry.cleared = Some(leader);
+            entry.cleared = Some(clearance);
             self.go_as_they_stand_from(at + 1, leader);
         } else if advance(found, 1) == entry.first {
             self.go_as_they_stand(leader);
@@ -228,13 +238,13 @@ impl<B: Stampable> Window<B> {
     }
 
     fn go_as_they_stand_from(&mut self, from: usize, leader: Leadership) {
-        let mut behind = false;
+        let (clearance, mut behind) = (self.clearance(leader), false);
         for (at, entry) in self.entries.iter_mut().enumerate() {
             behind |= entry.state == State::Absent || entry.behind_gap;
             if at < from || entry.state != State::Waiting {
                 continue;
             }
-            entry.cleared = Some(leader);
+            entry.cleared = Some(clearance);
             if behind {
                 entry.state = State::Absent;
             }

@@ -74,7 +74,7 @@ impl<B: Stampable> Window<B> {
                 self.note_confirmed(at);
                 self.settle_delivered(at, offset, out);
             } else if absent {
-                self.entries[at].cleared = Some(leader);
+                self.entries[at].cleared = Some(self.clearance(leader));
                 if self.is_behind(at) {
                     self.entries[at].state = State::Absent;
                 }
