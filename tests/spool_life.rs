@@ -189,6 +189,23 @@ async fn overflow_goes_to_disk_when_time_is_up_and_comes_back() {
 }
 
 #[tokio::test]
+async fn used_up_retries_park_and_do_not_give_up() {
+    let (cluster, dir) = (cluster(1), Dir::new());
+    let client = client(&cluster).await;
+    let producer = one_by_one(&client).spool(&dir.0).retries(1).build().await.unwrap();
+    all_delivered(&send_some(&producer, "w", 1).await).await;
+    // NOT_ENOUGH_REPLICAS, again and again.
+    cluster.inject(Fault::always(FaultAction::Error(19)).api(PRODUCE));
+    let receipts = send_some(&producer, "a", 5).await;
+    // Parked: nobody waits any longer, and nothing is given up.
+    tokio::time::timeout(PATIENCE, producer.flush()).await.unwrap();
+    assert!(receipts.iter().all(|receipt| receipt.try_delivered().is_none()));
+    cluster.clear_faults();
+    all_delivered(&receipts).await;
+    assert_eq!(values(&cluster), [numbered("w", 1), numbered("a", 5)].concat());
+}
+
+#[tokio::test]
 async fn a_small_memory_does_not_stop_a_spool_while_brokers_are_away() {
     let (cluster, dir) = (cluster(1), Dir::new());
     let client = client(&cluster).await;

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 /// ([`ProducerBuilder::spool`]) it is safe from the moment [`Receipt::spooled`] resolves, and is delivered by this
 /// process or the next one that opens the spool.
 ///
-/// When the last clone is dropped, what is not acknowledged is given up: its receipts resolve to
-/// [`SendCause::Closed`] and a warning tells how much it was. [`Producer::flush`] or [`Producer::close`] come first.
+/// When the last clone is dropped, what is not acknowledged is given up, or stays in the spool: its receipts resolve to
+/// [`SendCause::Closed`] and a line of the log tells how much it was. [`Producer::flush`] or [`Producer::close`] come first.
 #[derive(Clone, Debug)]
 pub struct Producer {
     handle: Arc<Handle>,

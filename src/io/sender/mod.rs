@@ -88,7 +88,8 @@ pub(crate) async fn run(shared: Arc<Shared>, found: Option<(Recovered, Token)>) 
         idempotent: config.is_idempotent(),
         // Without sequences only one at a time keeps the order.
         max_in_flight: if config.is_idempotent() { config.max_in_flight } else { 1 },
-        retries: config.retries,
+        // What is in a spool is parked when they are used up, and tried again.
+        retries: if config.spool.is_some() { u32::MAX } else { config.retries },
         producer_id_expiration: config.producer_id_expiration.unwrap_or(DEFAULT_EXPIRATION),
         durable: config.spool.is_some(),
     };

@@ -29,14 +29,17 @@ impl Sender {
             let Some(part) = self.parts.get_mut(id) else { continue };
             if part.window.is_empty() {
                 part.progress = now;
-            } else if !part.parked && part.held.is_none() && now >= part.progress + timeout {
+                continue;
+            }
+            let used_up = now >= part.progress + timeout || part.window.failures() > self.shared.config.retries;
+            if !part.parked && part.held.is_none() && used_up {
                 self.park(id);
             }
         }
         self.tell_metrics();
     }
 
-    /// Part `id` has delivered nothing for `delivery.timeout.ms`: it is still tried, but nobody waits for it.
+    /// The retries or the delivery timeout of part `id` are used up: it is still tried, but nobody waits for it.
     fn park(&mut self, id: usize) {
         if self.is_topic_unknown(id) {
             return self.bury(id);
@@ -49,7 +52,7 @@ impl Sender {
         part.parked = true;
         tracing::warn!(
             partition = %part.queue.partition, %why,
-            "nothing delivered within delivery.timeout.ms: the records stay in the spool and are tried again"
+            "not delivered within delivery.timeout.ms or retries: the records stay in the spool and are tried again"
         );
         if let Some(stored) = part.window.batches_mut().find_map(|batch| batch.stored.as_ref()) {
             keeper
