@@ -33,7 +33,7 @@ impl Sender {
         let ask_expiration = !self.expiration_known;
         self.shared.cluster.thread().spawn(async move {
             ask(&cluster, &report, backoff).await;
-            if ask_expiration && let Some(expiration) = expiration(&cluster).await {
+            if ask_expiration && let Some(Some(expiration)) = expiration(&cluster).await {
                 let _ = report.send(Event::Expiration(expiration));
             }
         });
@@ -130,14 +130,16 @@ async fn init_producer_id(cluster: &Cluster) -> Result<ProducerIdentity, Trouble
 }
 
 /// The least `producer.id.expiration.ms` of all brokers, if they may be asked.
-pub(super) async fn expiration(cluster: &Cluster) -> Option<Duration> {
+/// Nothing when no broker answered.
+pub(super) async fn expiration(cluster: &Cluster) -> Option<Option<Duration>> {
     let brokers: Vec<BrokerId> = cluster.view().brokers.keys().copied().collect();
-    let mut least: Option<u64> = None;
+    let (mut least, mut answered): (Option<u64>, bool) = (None, false);
     for id in brokers {
         let Ok(connection) = cluster.broker(id, Lane::Control).await else { continue };
         let request =
             DescribeConfigsRequest { resources: vec![(ConfigResource::Broker(id), Some(vec![EXPIRATION.to_owned()]))] };
         let Ok(answer) = connection.submit(&request, cluster.config().request_timeout).await else { continue };
+        answered = true;
         let values = answer.results.iter().flat_map(|result| &result.configs);
         let values = values.filter(|entry| entry.name == EXPIRATION).filter_map(|entry| entry.value.as_deref());
         least = values.filter_map(|value| value.parse().ok()).chain(least).min();
@@ -145,5 +147,5 @@ pub(super) async fn expiration(cluster: &Cluster) -> Option<Duration> {
     if least.is_none() {
         tracing::debug!("no broker told producer.id.expiration.ms (DESCRIBE_CONFIGS on the cluster): 24 h is assumed");
     }
-    least.map(Duration::from_millis)
+    answered.then(|| least.map(Duration::from_millis))
 }

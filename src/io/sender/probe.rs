@@ -23,8 +23,13 @@ impl Sender {
         // A producer whose id comes from its spool has not asked yet, and what an answer proves depends on it.
         let ask_expiration = !self.expiration_known;
         self.shared.cluster.thread().spawn(async move {
-            if ask_expiration && let Some(expiration) = expiration(&cluster).await {
-                let _ = report.send(Event::Expiration(expiration));
+            if ask_expiration {
+                match expiration(&cluster).await {
+                    Some(Some(expiration)) => drop(report.send(Event::Expiration(expiration))),
+                    Some(None) => {}
+                    // Without it nobody can say what an answer proves: asked again.
+                    None => return drop(report.send(Event::Probed { part: id, leader, answer: None })),
+                }
             }
             let answer = match ask(&cluster, &partition, leader, identity.id).await {
                 Ok(answer) => Some(answer),
