@@ -80,6 +80,11 @@ impl SpoolConfig {
         }
     }
 
+    /// Whether batches are written before they are sent, and not only when they overflow.
+    pub(crate) fn is_write_ahead(&self) -> bool {
+        self.durability != Durability::Memory
+    }
+
     /// Checks what no single setting shows.
     ///
     /// # Errors

@@ -129,8 +129,7 @@ async fn init_producer_id(cluster: &Cluster) -> Result<ProducerIdentity, Trouble
     Err(Trouble { text: Arc::from(text), refused })
 }
 
-/// The least `producer.id.expiration.ms` of all brokers, if they may be asked.
-/// Nothing when no broker answered.
+/// The least `producer.id.expiration.ms` of all brokers, if they may be asked for it; nothing at all when none answered.
 pub(super) async fn expiration(cluster: &Cluster) -> Option<Option<Duration>> {
     let brokers: Vec<BrokerId> = cluster.view().brokers.keys().copied().collect();
     let (mut least, mut answered): (Option<u64>, bool) = (None, false);

@@ -5,7 +5,7 @@ mod cut;
 mod unpartitioned;
 
 use super::budget::Budget;
-use crate::config::{Durability, ProducerConfig};
+use crate::config::{ProducerConfig, SpoolConfig};
 use crate::core::produce::accumulator::{
     Append, Appended, BatchConfig, PartitionQueue, Permit, Room, Sealing, record_size,
 };
@@ -128,7 +128,8 @@ impl Shared {
         cluster: Cluster,
         spooled: Option<SpoolSide>,
     ) -> Shared {
-        let durability = config.spool.as_ref().map(|spool| spool.durability);
+        let spooling = config.spool.is_some();
+        let write_ahead = config.spool.as_ref().is_some_and(SpoolConfig::is_write_ahead);
         let (spool, recovered_positions) = match spooled {
             Some(SpoolSide { spool, positions }) => (Some(spool), positions),
             None => (None, BTreeMap::new()),
@@ -139,15 +140,15 @@ impl Shared {
             compression: config.compression,
             level: config.compression_level,
             // What is in a spool is not given up.
-            delivery_timeout: durability.is_none().then_some(config.delivery_timeout),
+            delivery_timeout: (!spooling).then_some(config.delivery_timeout),
         });
         let counters = cluster.counters().clone();
-        let budget = Budget::new(config.buffer_memory, batch.room_for(0), counters, durability.is_some());
+        let budget = Budget::new(config.buffer_memory, batch.room_for(0), counters, spooling);
         Shared {
             config,
             budget: Arc::new(budget),
             spool,
-            write_ahead: durability.is_some_and(|durability| durability != Durability::Memory),
+            write_ahead,
             sources: Sources::new(&recovered_positions),
             recovered_positions,
             since: cluster.thread().now(),

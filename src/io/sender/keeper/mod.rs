@@ -15,7 +15,7 @@ mod watch;
 pub(crate) use restore::{adopt, open};
 
 use super::{Event, Sender};
-use crate::config::{Durability, SpoolConfig};
+use crate::config::SpoolConfig;
 use crate::core::produce::accumulator::{Permit, ReadyBatch, Stored, Token};
 use crate::core::produce::batch::BatchCell;
 use crate::core::produce::window::EntryId;
@@ -94,7 +94,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Whether batches are written before they are sent.
     pub(super) fn is_write_ahead(&self) -> bool {
-        self.config.durability != Durability::Memory
+        self.config.is_write_ahead()
     }
 
     /// When [`Sender::keep`] has to be called again at the latest.
