@@ -10,11 +10,13 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeProducersRequest, FetchRequest,
-    InitProducerIdRequest, MetadataRequest, MetadataResponse, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+    BrokerId, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeProducersRequest, FetchRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, ProduceRequest, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -260,6 +262,20 @@ impl RawClient {
         let response = self.call(1, &request)?;
         let row = response.topics.first().and_then(|topic| topic.partitions.first());
         row.map(|row| (row.error_code, row.low_watermark)).ok_or_else(|| invalid("no partition in the answer"))
+    }
+
+    /// Asks for the offset of `timestamp` (-2: the first, -1: behind the last); answers error code, offset and timestamp.
+    /// Only a leader that knows that it leads answers without an error, unlike with fetches.
+    ///
+    /// # Errors
+    /// Those of [`RawClient::call`].
+    pub fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<(i16, i64, i64)> {
+        let one = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
+        let asked = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![one]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
+        let response = self.call(7, &request)?;
+        let row = response.topics.first().and_then(|topic| topic.partitions.first());
+        row.map(|row| (row.error_code, row.offset, row.timestamp)).ok_or_else(|| invalid("no partition in the answer"))
     }
 
     /// Fetches once from `offset` (version 11, no session, at most 50 ms of waiting); answers error code and records.

@@ -4,8 +4,7 @@ use super::bench::{Bench, expect, expect_produce, text};
 use super::{Case, Needs};
 use crate::raw::{BatchSpec, batch, produce_request};
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{ApiVersionsRequest, BrokerId, ListOffsetsRequest};
+use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::StrBytes;
 use std::time::Duration;
 
@@ -132,14 +131,7 @@ fn offsets_by_time(bench: &mut Bench<'_>) -> Result<(), String> {
         let bytes = BatchSpec::new(-1, -1, -1, &["a"]).at(base + ahead).build();
         expect_produce("fill", &mut leader, (&topic, 0), &bytes, (0, Some(offset)))?;
     }
-    let mut ask = |timestamp: i64| {
-        let one = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(timestamp);
-        let topics = vec![ListOffsetsTopic::default().with_name(crate::raw::name(&topic)).with_partitions(vec![one])];
-        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics);
-        let response = leader.call(7, &request).map_err(text)?;
-        let row = &response.topics[0].partitions[0];
-        Ok::<_, String>((row.error_code, row.offset, row.timestamp))
-    };
+    let mut ask = |timestamp: i64| leader.list_offset(&topic, 0, timestamp).map_err(text);
     expect("earliest", ask(-2)?, (0, 0, -1))?;
     expect("latest", ask(-1)?, (0, 3, -1))?;
     expect("largest", ask(-3)?, (0, 1, base + 300))?;

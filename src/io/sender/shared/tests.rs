@@ -2,7 +2,7 @@
 
 use super::cut::Cut;
 use super::*;
-use crate::config::{ClientConfig, SpoolConfig};
+use crate::config::{ClientConfig, Durability, SpoolConfig};
 use crate::core::produce::accumulator::{ReadyBatch, Scattered, Take};
 use crate::core::produce::partitioner::DefaultPartitioner;
 use crate::core::produce::window::Stampable;
