@@ -22,6 +22,7 @@ mod sync;
 
 pub use admin::{Admin, ConfigValue, NewTopic, PartitionDescription, TopicDescription};
 pub use client::{Client, ClientBuilder};
+pub use config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
 pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, StopReason, Summary};
