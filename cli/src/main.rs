@@ -8,6 +8,7 @@ mod failure;
 mod format;
 mod json;
 mod lines;
+mod log;
 mod out;
 mod perf;
 mod produce;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         }
         Err(error) => return Failure::usage(failure::one_line(&error.to_string())).report(),
     };
+    if let Err(failure) = log::start() {
+        return failure.report();
+    }
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
