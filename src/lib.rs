@@ -23,6 +23,7 @@ mod sync;
 pub use admin::{Admin, ConfigValue, NewTopic, OffsetSpec, PartitionDescription, TopicDescription};
 pub use admin::{CommittedOffset, GroupDescription, GroupKind, GroupListing, GroupMember};
 pub use client::{Client, ClientBuilder};
+pub use config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
 pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
 pub use consumer::{Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, StopReason, Summary};

@@ -1,7 +1,9 @@
 //! Settings of a consumer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::handling::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 use super::{ConfigError, MAX_MILLIS, Raw, Setting, Settings};
 use crate::types::IsolationLevel;
 
@@ -56,6 +58,34 @@ pub struct ConsumerConfig {
     /// `handler.retry.backoff.ms` (ours): the wait before the first retry, doubled at each further one up to 100 times
     /// as much. Default 100 ms. Other partitions go on meanwhile.
     pub handler_backoff: Duration,
+    /// `handler.order` (ours): which records may be with handlers at the same time. Default [`Order::Partition`].
+    pub order: Order,
+    /// `handler.workers` (ours): how many records may be with handlers at the same time. Default 0: one of each partition
+    /// with [`Order::Partition`], else 64.
+    pub workers: usize,
+    /// `handler.timeout.ms` (ours): how long one call of a handler may take before it is dropped and counts as failed.
+    /// Default 0: as long as it likes.
+    pub handler_timeout: Duration,
+    /// `handler.on.failure` (ours), with `dead.letter.topic`: what becomes of a record that cannot be handled. Default
+    /// [`OnFailure::Stop`].
+    pub on_failure: OnFailure,
+    /// `retry.topics` (ours), as `topic:milliseconds,...`: where a record whose retries are used up goes first, to come again
+    /// after that time; the last of them hands it to `handler.on.failure`. Default none.
+    pub retry_topics: Vec<RetryTopic>,
+    /// `data.loss` (ours): what to do when the log was cut below the position. Default [`OnDataLoss::Stop`].
+    pub data_loss: OnDataLoss,
+    /// `commit.metadata` (ours): whether commits name what is handled beyond the committed offset, so that a restart does
+    /// not repeat it. Default true.
+    pub commit_metadata: bool,
+    /// `group.protocol`: how members of the group agree. Default [`GroupProtocol::Auto`], unlike Java's `classic`.
+    pub group_protocol: GroupProtocol,
+    /// `partition.assignment.strategy`: what this member offers, best first. Default range and cooperative-sticky, as Java's.
+    /// With one of them that is not cooperative, everything stops in a rebalance.
+    pub assignors: Vec<Assignor>,
+    /// `group.remote.assignor`: the coordinator's assignor in the protocol of KIP-848. Default the coordinator's choice.
+    pub remote_assignor: Option<String>,
+    /// Settings that only the classic protocol has were chosen.
+    pub(crate) classic_only: bool,
     /// `shutdown.timeout.ms` (ours): how long a stopping consumer waits for records in their handlers, and then again for
     /// its last commit. Default 30 s.
     pub shutdown_timeout: Duration,
@@ -105,6 +135,17 @@ impl Default for ConsumerConfig {
             commit_records: 0,
             handler_retries: 0,
             handler_backoff: Duration::from_millis(100),
+            order: Order::Partition,
+            workers: 0,
+            handler_timeout: Duration::ZERO,
+            on_failure: OnFailure::Stop,
+            retry_topics: Vec::new(),
+            data_loss: OnDataLoss::Stop,
+            commit_metadata: true,
+            group_protocol: GroupProtocol::Auto,
+            assignors: vec![Assignor::Range, Assignor::CooperativeSticky],
+            remote_assignor: None,
+            classic_only: false,
             shutdown_timeout: Duration::from_secs(30),
         }
     }
@@ -146,27 +187,53 @@ impl ConsumerConfig {
                 self.buffer_bytes, self.partition_max_bytes
             )));
         }
+        if matches!(&self.on_failure, OnFailure::DeadLetter(topic) if topic.is_empty()) {
+            return Err(ConfigError::Conflict(
+                "handler.on.failure is dead-letter: dead.letter.topic must name the topic".to_owned(),
+            ));
+        }
         Ok(())
     }
 }
 
+/// More handlers at once than that are a mistake.
+const MAX_WORKERS: usize = 1 << 20;
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// Java's default names two assignors; a member that offers `range` can join a group of either.
-fn range_only(raw: &Raw<'_>) -> Result<(), ConfigError> {
-    let names = raw.list();
-    let range = |name: &String| name == "range" || name == "org.apache.kafka.clients.consumer.RangeAssignor";
-    if names.iter().any(range) { Ok(()) } else { Err(raw.expected("range, the only assignor of this client")) }
+fn assignors(raw: &Raw<'_>) -> Result<Vec<Assignor>, ConfigError> {
+    let found: Option<Vec<Assignor>> = raw.list().iter().map(|name| Assignor::by_name(name)).collect();
+    let found = found.filter(|found| !found.is_empty());
+    found.ok_or_else(|| raw.expected("one or more of range, roundrobin, sticky, cooperative-sticky"))
+}
+
+fn retry_topics(raw: &Raw<'_>) -> Result<Vec<RetryTopic>, ConfigError> {
+    let parse = |part: &String| {
+        let (topic, delay) = part.rsplit_once(':')?;
+        let delay = delay.trim().parse::<u64>().ok().filter(|delay| *delay <= MAX_MILLIS)?;
+        let topic = topic.trim();
+        (!topic.is_empty()).then(|| RetryTopic { topic: Arc::from(topic), delay: Duration::from_millis(delay) })
+    };
+    let topics: Option<Vec<RetryTopic>> = raw.list().iter().map(parse).collect();
+    topics.ok_or_else(|| raw.expected("topics with their delays in milliseconds, as topic:60000,other:600000"))
 }
 
 impl Settings for ConsumerConfig {
     const PLACE: &'static str = "consumer";
     const TABLE: &'static [Setting<Self>] = &[
         Setting { name: "group.instance.id", set: |c, raw| raw.non_empty().map(|id| c.group_instance_id = Some(id)) },
-        Setting { name: "session.timeout.ms", set: |c, raw| raw.millis(1..=MAX_MILLIS).map(|t| c.session_timeout = t) },
+        Setting {
+            name: "session.timeout.ms",
+            set: |c, raw| {
+                c.classic_only = true;
+                raw.millis(1..=MAX_MILLIS).map(|t| c.session_timeout = t)
+            },
+        },
         Setting {
             name: "heartbeat.interval.ms",
-            set: |c, raw| raw.millis(1..=MAX_MILLIS).map(|t| c.heartbeat_interval = t),
+            set: |c, raw| {
+                c.classic_only = true;
+                raw.millis(1..=MAX_MILLIS).map(|t| c.heartbeat_interval = t)
+            },
         },
         Setting {
             name: "max.poll.interval.ms",
@@ -234,7 +301,65 @@ impl Settings for ConsumerConfig {
             name: "shutdown.timeout.ms",
             set: |c, raw| raw.millis(0..=MAX_MILLIS).map(|t| c.shutdown_timeout = t),
         },
-        Setting { name: "partition.assignment.strategy", set: |_, raw| range_only(raw) },
+        Setting {
+            name: "partition.assignment.strategy",
+            set: |c, raw| {
+                c.classic_only = true;
+                assignors(raw).map(|assignors| c.assignors = assignors)
+            },
+        },
+        Setting {
+            name: "group.protocol",
+            set: |c, raw| {
+                let words = [
+                    ("auto", GroupProtocol::Auto),
+                    ("classic", GroupProtocol::Classic),
+                    ("consumer", GroupProtocol::Consumer),
+                ];
+                raw.one_of(&words).map(|protocol| c.group_protocol = protocol)
+            },
+        },
+        Setting { name: "group.remote.assignor", set: |c, raw| raw.non_empty().map(|a| c.remote_assignor = Some(a)) },
+        Setting {
+            name: "handler.order",
+            set: |c, raw| {
+                let words = [("partition", Order::Partition), ("key", Order::Key), ("none", Order::None)];
+                raw.one_of(&words).map(|order| c.order = order)
+            },
+        },
+        Setting {
+            name: "handler.workers",
+            set: |c, raw| raw.number("a count of records", 0..=MAX_WORKERS).map(|count| c.workers = count),
+        },
+        Setting { name: "handler.timeout.ms", set: |c, raw| raw.millis(0..=MAX_MILLIS).map(|t| c.handler_timeout = t) },
+        Setting {
+            name: "handler.on.failure",
+            set: |c, raw| {
+                let topic = match &c.on_failure {
+                    OnFailure::DeadLetter(topic) => topic.clone(),
+                    OnFailure::Stop | OnFailure::Skip => Arc::from(""),
+                };
+                let words = [
+                    ("stop", OnFailure::Stop),
+                    ("skip", OnFailure::Skip),
+                    ("dead-letter", OnFailure::DeadLetter(topic)),
+                ];
+                raw.one_of(&words).map(|policy| c.on_failure = policy)
+            },
+        },
+        Setting {
+            name: "dead.letter.topic",
+            set: |c, raw| raw.non_empty().map(|topic| c.on_failure = OnFailure::DeadLetter(Arc::from(topic))),
+        },
+        Setting { name: "retry.topics", set: |c, raw| retry_topics(raw).map(|topics| c.retry_topics = topics) },
+        Setting {
+            name: "data.loss",
+            set: |c, raw| {
+                let words = [("stop", OnDataLoss::Stop), ("continue", OnDataLoss::Continue)];
+                raw.one_of(&words).map(|policy| c.data_loss = policy)
+            },
+        },
+        Setting { name: "commit.metadata", set: |c, raw| raw.boolean().map(|yes| c.commit_metadata = yes) },
     ];
 }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod consumer;
+mod handling;
 mod names;
 mod parse;
 mod producer;
@@ -11,6 +12,7 @@ use std::fmt;
 
 pub use client::*;
 pub use consumer::*;
+pub use handling::*;
 pub use producer::*;
 pub use spool::*;
 

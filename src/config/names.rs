@@ -31,7 +31,6 @@ const PARTITIONER: Place = Unsupported("implement the Partitioner trait and give
 const METRICS: Place = Unsupported("metrics are read with Client::metrics() and tracing events");
 const TLS: Place = Unsupported("this version connects in the clear only");
 const TRANSACTIONS: Place = Unsupported("this version has no transactions; delivery is idempotent without them");
-const NEW_GROUP: Place = Unsupported("this version speaks the classic group protocol only");
 
 /// Every property of Java's producer, consumer and admin client.
 pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
@@ -120,8 +119,8 @@ pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
     // consumer
     ("group.id", Consumer),
     ("group.instance.id", Consumer),
-    ("group.protocol", NEW_GROUP),
-    ("group.remote.assignor", NEW_GROUP),
+    ("group.protocol", Consumer),
+    ("group.remote.assignor", Consumer),
     ("heartbeat.interval.ms", Consumer),
     ("session.timeout.ms", Consumer),
     ("max.poll.interval.ms", Consumer),

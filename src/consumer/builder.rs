@@ -278,6 +278,11 @@ impl Consumer {
         F: Future<Output = Result<(), E>>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.runner(handler).await
+    }
+
+    /// Starts fetching; what is returned hands out and commits while it is polled.
+    pub(super) fn runner<H, F>(self, handler: H) -> Runner<H, F> {
         let Consumer { client, group, subscription, config, stop_after, stop_when_idle, handle } = self;
         let ConsumerHandle { inbox, stats } = handle;
         let cluster = client.cluster().clone();
@@ -317,7 +322,7 @@ impl Consumer {
             stop_after,
             shutdown_timeout: config.shutdown_timeout,
         };
-        Runner::new(handler, settings, inbox, to_membership, stats, thread).await
+        Runner::new(handler, settings, inbox, to_membership, stats, thread)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::io::inbox::Assigned;
 use crate::types::TopicPartition;
 use crate::wire::batch::RawRecord;
 
@@ -20,7 +21,7 @@ pub struct Delivery {
 /// What the records of a batch share.
 #[derive(Debug)]
 pub(crate) struct Section {
-    pub(crate) partition: TopicPartition,
+    pub(crate) assigned: Arc<Assigned>,
     pub(crate) bytes: Bytes,
 }
 
@@ -45,17 +46,17 @@ impl Delivery {
 
     /// The topic it comes from.
     pub fn topic(&self) -> &str {
-        &self.section.partition.topic
+        &self.section.assigned.partition.topic
     }
 
     /// The partition's index.
     pub fn partition(&self) -> i32 {
-        self.section.partition.partition
+        self.section.assigned.partition.partition
     }
 
     /// Topic and partition together.
     pub fn topic_partition(&self) -> &TopicPartition {
-        &self.section.partition
+        &self.section.assigned.partition
     }
 
     /// Its offset in the partition.
@@ -111,7 +112,7 @@ impl fmt::Debug for Delivery {
     /// Where the record is, and how large: contents do not belong into logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
-            .field("partition", &format_args!("{}", self.section.partition))
+            .field("partition", &format_args!("{}", self.section.assigned.partition))
             .field("offset", &self.record.offset)
             .field("timestamp", &self.record.timestamp)
             .field("key_len", &self.key().map(<[u8]>::len))

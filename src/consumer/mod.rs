@@ -2,6 +2,8 @@
 
 mod builder;
 mod delivery;
+#[expect(dead_code, reason = "the runner takes it up next")]
+mod dispose;
 mod handle;
 mod lane;
 mod run;

@@ -16,7 +16,7 @@ use super::source::{Item, Next, Source, SourceSettings};
 use crate::core::consume::watermark::{AssignmentEpoch, Completion};
 use crate::core::retry::Backoff;
 use crate::error::{ConsumeError, HandlerFailure};
-use crate::io::inbox::{Command, Inbox, Message, Stats, StopReason};
+use crate::io::inbox::{Assigned, Command, Inbox, Message, Stats, StopReason};
 use crate::io::thread::IoThread;
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -66,7 +66,7 @@ struct Progress<F> {
     queued: Vec<bool>,
     messages: VecDeque<Message>,
     woken: Vec<usize>,
-    revoking: Vec<(AssignmentEpoch, oneshot::Sender<()>)>,
+    revoking: Vec<(Vec<Arc<Assigned>>, oneshot::Sender<()>)>,
     handed_out: u64,
     handled: u64,
     discarded: u64,
@@ -154,7 +154,7 @@ where
         match message {
             Message::Assign(assigned) => {
                 let partition = assigned.partition.clone();
-                let source = Source::new(partition.clone(), self.settings.source.clone());
+                let source = Source::new(assigned.clone(), self.settings.source.clone());
                 match self.progress.index.get(&partition) {
                     Some(at) => self.progress.lanes[*at].assign(assigned, source),
                     None => {
@@ -171,20 +171,22 @@ where
             }
             Message::Jump(partition, epoch, offset) => self.push(&partition, epoch, Item::Jump(offset)),
             Message::Fault(partition, epoch, error) => self.push(&partition, epoch, Item::Fault(error)),
-            Message::Revoke(epoch, done) => {
+            Message::Revoke(revoked, done) => {
                 let mut given_up = 0;
-                for lane in &mut self.progress.lanes {
-                    if lane.assigned.epoch <= epoch {
+                for revoked in &revoked {
+                    let Some(at) = self.progress.index.get(&revoked.partition) else { continue };
+                    let lane = &mut self.progress.lanes[*at];
+                    if lane.assigned.epoch == revoked.epoch {
                         lane.source.clear();
                         if matches!(lane.state, LaneState::Waiting(..)) {
                             lane.let_go(); // its next owner handles it again
                             given_up += 1;
                         }
                     }
-                    lane.next.take_if(|(assigned, _)| assigned.epoch <= epoch);
+                    lane.next.take_if(|(assigned, _)| assigned.epoch == revoked.epoch);
                 }
                 (0..given_up).for_each(|_| self.take_back());
-                self.progress.revoking.push((epoch, done));
+                self.progress.revoking.push((revoked, done));
                 self.answer_revocations();
             }
             Message::Stop(reason) => self.stop(Ok(reason)),
@@ -281,7 +283,7 @@ where
         if !matches!(progress.phase, Phase::Running) || full || lane.is_revoked() {
             return false;
         }
-        match lane.source.next(&lane.assigned.watermark) {
+        match lane.source.next() {
             None => false,
             Some(Ok(Next { section, record, leader_epoch })) => {
                 progress.handed_out += 1;
@@ -406,10 +408,12 @@ where
 
     /// Tells those who wait for handlers of an assignment that there are none.
     fn answer_revocations(&mut self) {
-        let lanes = &self.progress.lanes;
-        let busy = |epoch: AssignmentEpoch| lanes.iter().any(|lane| lane.is_busy() && lane.assigned.epoch <= epoch);
-        let (waiting, done) =
-            std::mem::take(&mut self.progress.revoking).into_iter().partition(|(epoch, _)| busy(*epoch));
+        let revoking = std::mem::take(&mut self.progress.revoking);
+        let lane = |assigned: &Assigned| Some(&self.progress.lanes[*self.progress.index.get(&assigned.partition)?]);
+        let busy = |assigned: &Arc<Assigned>| {
+            lane(assigned).is_some_and(|lane| lane.is_busy() && lane.assigned.epoch == assigned.epoch)
+        };
+        let (waiting, done) = revoking.into_iter().partition(|(revoked, _)| revoked.iter().any(busy));
         self.progress.revoking = waiting;
         for (_, done) in done {
             let _ = done.send(());

@@ -1,22 +1,21 @@
 //! The records of one partition in their order, decoded one batch at a time.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::delivery::Section;
 use crate::core::consume::aborted::Aborted;
 use crate::core::consume::fetch::Chunk;
-use crate::core::consume::watermark::Watermark;
 use crate::error::ConsumeError;
-use crate::io::inbox::Lease;
+use crate::io::inbox::{Assigned, Lease};
 use crate::sync::lock;
-use crate::types::{IsolationLevel, TopicPartition};
+use crate::types::IsolationLevel;
 use crate::wire::batch::{Batch, BatchError, Batches, ControlType, DecodeLimits, RawRecord, Records};
 
 /// What was fetched of a partition and is not handed out yet. At most two chunks wait: the fetcher sees to that.
 #[derive(Debug)]
 pub(super) struct Source {
-    partition: TopicPartition,
+    assigned: Arc<Assigned>,
     settings: SourceSettings,
     queue: VecDeque<Item>,
     chunk: Option<OpenChunk>,
@@ -68,8 +67,8 @@ pub(super) struct Next {
 
 impl Source {
     /// Nothing fetched yet.
-    pub(super) fn new(partition: TopicPartition, settings: SourceSettings) -> Source {
-        Source { partition, settings, queue: VecDeque::new(), chunk: None, batch: None }
+    pub(super) fn new(assigned: Arc<Assigned>, settings: SourceSettings) -> Source {
+        Source { assigned, settings, queue: VecDeque::new(), chunk: None, batch: None }
     }
 
     /// Appends what was fetched.
@@ -86,7 +85,7 @@ impl Source {
 
     /// The next record, if one is there. What holds no records (gaps, control batches, aborted transactions) is passed
     /// on the watermark as it goes by.
-    pub(super) fn next(&mut self, mark: &Mutex<Watermark>) -> Option<Result<Next, ConsumeError>> {
+    pub(super) fn next(&mut self) -> Option<Result<Next, ConsumeError>> {
         loop {
             if let Some(batch) = &mut self.batch {
                 match batch.records.next() {
@@ -95,20 +94,20 @@ impl Source {
                         let (section, leader_epoch) = (batch.section.clone(), batch.leader_epoch);
                         return Some(Ok(Next { section, record, leader_epoch }));
                     }
-                    Some(Err(error)) => return Some(Err(self.damaged(error, mark))),
+                    Some(Err(error)) => return Some(Err(self.damaged(error))),
                     None => {
-                        lock(mark).pass(batch.last_offset.saturating_add(1), batch.leader_epoch);
+                        lock(&self.assigned.watermark).pass(batch.last_offset.saturating_add(1), batch.leader_epoch);
                         self.batch = None;
                     }
                 }
             }
             if let Some(chunk) = &mut self.chunk {
                 match chunk.batches.next() {
-                    Some(Ok(batch)) => match open(batch, chunk, &self.settings, &self.partition, mark) {
+                    Some(Ok(batch)) => match open(batch, chunk, &self.settings, &self.assigned) {
                         Ok(opened) => self.batch = opened,
-                        Err(error) => return Some(Err(self.damaged(error, mark))),
+                        Err(error) => return Some(Err(self.damaged(error))),
                     },
-                    Some(Err(error)) => return Some(Err(self.damaged(error, mark))),
+                    Some(Err(error)) => return Some(Err(self.damaged(error))),
                     None => self.chunk = None,
                 }
                 continue;
@@ -119,16 +118,16 @@ impl Source {
                     let batches = Batches::new(chunk.records);
                     self.chunk = Some(OpenChunk { batches, from: chunk.from, aborted, _lease: lease });
                 }
-                Item::Jump(offset) => lock(mark).jump(offset),
+                Item::Jump(offset) => lock(&self.assigned.watermark).jump(offset),
                 Item::Fault(error) => return Some(Err(error)),
             }
         }
     }
 
-    fn damaged(&mut self, error: BatchError, mark: &Mutex<Watermark>) -> ConsumeError {
+    fn damaged(&mut self, error: BatchError) -> ConsumeError {
         self.clear();
-        let position = lock(mark).handled();
-        ConsumeError::Batch { partition: self.partition.clone(), position, error }
+        let position = lock(&self.assigned.watermark).handled();
+        ConsumeError::Batch { partition: self.assigned.partition.clone(), position, error }
     }
 }
 
@@ -137,8 +136,7 @@ fn open(
     batch: Batch,
     chunk: &mut OpenChunk,
     settings: &SourceSettings,
-    partition: &TopicPartition,
-    mark: &Mutex<Watermark>,
+    assigned: &Arc<Assigned>,
 ) -> Result<Option<OpenBatch>, BatchError> {
     let last_offset = batch.last_offset();
     let committed_only = settings.isolation == IsolationLevel::ReadCommitted;
@@ -150,11 +148,11 @@ fn open(
         }
     } else if !aborted && last_offset >= chunk.from {
         let records = batch.records(&settings.limits)?;
-        let section = Arc::new(Section { partition: partition.clone(), bytes: records.bytes().clone() });
+        let section = Arc::new(Section { assigned: assigned.clone(), bytes: records.bytes().clone() });
         let leader_epoch = batch.leader_epoch;
         return Ok(Some(OpenBatch { records, section, from: chunk.from, leader_epoch, last_offset }));
     }
-    lock(mark).pass(last_offset.saturating_add(1), batch.leader_epoch);
+    lock(&assigned.watermark).pass(last_offset.saturating_add(1), batch.leader_epoch);
     Ok(None)
 }
 

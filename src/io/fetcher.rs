@@ -32,8 +32,8 @@ const LEADERLESS_REFRESH: Duration = Duration::from_millis(500);
 pub(crate) enum FetchCommand {
     /// Fetch these, from an offset, behind a record of a leader epoch (-1: unknown).
     Start(Vec<(Arc<Assigned>, i64, i32)>),
-    /// Fetch nothing more of this assignment and older ones.
-    End(AssignmentEpoch),
+    /// Fetch nothing more of these.
+    End(Vec<Arc<Assigned>>),
 }
 
 /// What the fetcher works with.
@@ -133,9 +133,13 @@ impl Fetcher {
                 }
                 self.on_view();
             }
-            FetchCommand::End(epoch) => {
-                self.fetches.end(epoch);
-                self.assigned.retain(|_, assigned| assigned.epoch > epoch);
+            FetchCommand::End(ended) => {
+                for ended in ended {
+                    self.fetches.end(&ended.partition, ended.epoch);
+                    if self.assigned.get(&ended.partition).is_some_and(|assigned| assigned.epoch == ended.epoch) {
+                        self.assigned.remove(&ended.partition);
+                    }
+                }
             }
         }
     }

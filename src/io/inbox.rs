@@ -66,8 +66,8 @@ pub(crate) enum Message {
     Jump(TopicPartition, AssignmentEpoch, i64),
     /// The records before are the last that can be had.
     Fault(TopicPartition, AssignmentEpoch, ConsumeError),
-    /// Hand out no more of this assignment; tell when its handlers are done.
-    Revoke(AssignmentEpoch, oneshot::Sender<()>),
+    /// Hand out no more of these; tell when their handlers are done.
+    Revoke(Vec<Arc<Assigned>>, oneshot::Sender<()>),
     /// Stop in good order.
     Stop(StopReason),
     /// Stop: nothing can be fetched or committed any more.

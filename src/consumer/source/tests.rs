@@ -3,8 +3,9 @@
 use bytes::{Bytes, BytesMut};
 
 use super::*;
-use crate::core::consume::watermark::AssignmentEpoch;
+use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
 use crate::io::inbox::Releases;
+use crate::types::TopicPartition;
 use crate::types::{Compression, ProducerIdentity};
 use crate::wire::batch::{RecordsBuilder, SealedBatch};
 
@@ -36,7 +37,7 @@ fn batch(base: i64, values: &[&[u8]]) -> Vec<u8> {
 
 struct Story {
     source: Source,
-    mark: Mutex<Watermark>,
+    assigned: Arc<Assigned>,
     releases: Arc<Releases>,
 }
 
@@ -45,7 +46,8 @@ impl Story {
         let partition = TopicPartition::new("orders", 0);
         let settings = SourceSettings { limits: DecodeLimits { batch_bytes: limit }, isolation };
         let mark = Watermark::new(partition.clone(), AssignmentEpoch(1), start, -1, Some(start));
-        Story { source: Source::new(partition, settings), mark: Mutex::new(mark), releases: Arc::default() }
+        let assigned = Arc::new(Assigned::new(partition, AssignmentEpoch(1), mark));
+        Story { source: Source::new(assigned.clone(), settings), assigned, releases: Arc::default() }
     }
 
     fn committed(start: i64) -> Story {
@@ -63,20 +65,20 @@ impl Story {
     fn drain(&mut self) -> (Vec<i64>, Option<ConsumeError>) {
         let mut offsets = Vec::new();
         loop {
-            match self.source.next(&self.mark) {
+            match self.source.next() {
                 None => return (offsets, None),
                 Some(Err(error)) => return (offsets, Some(error)),
                 Some(Ok(next)) => {
                     offsets.push(next.record.offset);
-                    let token = lock(&self.mark).hand_out(next.record.offset, next.leader_epoch);
-                    lock(&self.mark).complete(token);
+                    let token = lock(&self.assigned.watermark).hand_out(next.record.offset, next.leader_epoch);
+                    lock(&self.assigned.watermark).complete(token);
                 }
             }
         }
     }
 
     fn handled(&self) -> i64 {
-        lock(&self.mark).handled()
+        lock(&self.assigned.watermark).handled()
     }
 }
 

@@ -4,20 +4,21 @@
 mod commit;
 mod requests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::cluster::{Cluster, Lane};
 use super::fetcher::{FetchCommand, sleep_until};
 use super::inbox::{Assigned, Command, Inbox, Message, Stats};
 use super::offsets::{self, Start};
 use crate::config::ConsumerConfig;
-use crate::core::consume::group::{Action, Generation, Group, GroupConfig, GroupFailure, Joined, RequestId};
+use crate::core::consume::group::classic::{Group, GroupConfig, Joined};
+use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
 use crate::error::ConsumeError;
 use crate::sync::lock;
@@ -61,7 +62,7 @@ enum Event {
     Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
     Committed(Option<Generation>, Result<(), CommitFailure>),
     /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
-    GivenBack(AssignmentEpoch, Option<Generation>, Result<(), CommitFailure>),
+    GivenBack(u64, Option<Generation>, Result<(), CommitFailure>),
 }
 
 struct Membership {
@@ -69,10 +70,17 @@ struct Membership {
     group: Option<Group>,
     committer: Option<Committer>,
     events: mpsc::UnboundedSender<Event>,
+    /// What is fetched and handled.
     assigned: Vec<Arc<Assigned>>,
+    /// What is ours, and since when: look-ups of positions for anything else are late.
+    owned: HashMap<TopicPartition, AssignmentEpoch>,
+    /// The newest epoch given out.
     epoch: AssignmentEpoch,
-    /// The look-up of positions of the present assignment.
-    positions: Option<JoinHandle<()>>,
+    /// Look-ups of positions that are under way.
+    positions: JoinSet<()>,
+    /// What the newest revocation gives back, and its number: an older one's end means nothing.
+    giving_back: Vec<Arc<Assigned>>,
+    revocation: u64,
     next_commit: Instant,
     committing: bool,
     failed_commits: u32,
@@ -143,8 +151,11 @@ impl Membership {
             committer,
             events,
             assigned: Vec::new(),
+            owned: HashMap::new(),
             epoch: AssignmentEpoch(0),
-            positions: None,
+            positions: JoinSet::new(),
+            giving_back: Vec::new(),
+            revocation: 0,
             next_commit,
             committing: false,
             failed_commits: 0,
@@ -163,7 +174,7 @@ impl Membership {
     fn start(&mut self) {
         if let Subscription::Partitions(partitions) = &self.context.subscription {
             let partitions = partitions.clone();
-            self.assign(AssignmentEpoch(1), partitions);
+            self.assign(partitions);
         }
     }
 
@@ -264,23 +275,26 @@ impl Membership {
         }
     }
 
-    /// Begins an assignment: where do its partitions begin?
-    fn assign(&mut self, epoch: AssignmentEpoch, partitions: Vec<(TopicPartition, Option<i64>)>) {
-        self.epoch = epoch;
+    /// Begins partitions: at which offset? Others that are ours go on meanwhile.
+    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<i64>)>) {
+        self.epoch.0 += 1;
+        let epoch = self.epoch;
+        self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
         self.context.stats.rebalances.add(1);
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
         let events = self.events.clone();
-        self.positions = Some(tokio::spawn(async move {
+        self.positions.spawn(async move {
             let group = group.as_ref().map(|(name, lane)| (name, *lane));
             let starts = offsets::starts(&cluster, &config, group, partitions).await;
             let _ = events.send(Event::Positions(epoch, starts));
-        }));
+        });
     }
 
     fn on_positions(&mut self, epoch: AssignmentEpoch, starts: Result<Vec<Start>, ConsumeError>) {
-        if epoch != self.epoch || self.positions.take().is_none() {
+        while self.positions.try_join_next().is_some() {}
+        if !self.owned.values().any(|owned| *owned == epoch) {
             return;
         }
         let starts = match starts {
@@ -288,8 +302,10 @@ impl Membership {
             Err(error) => return self.context.inbox.push(Message::Failed(error)),
         };
         let mut fetched = Vec::with_capacity(starts.len());
-        for start in starts {
-            let Start { partition, offset, leader_epoch, committed } = start;
+        for Start { partition, offset, leader_epoch, committed } in starts {
+            if self.owned.get(&partition) != Some(&epoch) {
+                continue;
+            }
             let watermark = Watermark::new(partition.clone(), epoch, offset, leader_epoch, committed);
             let assigned = Arc::new(Assigned::new(partition, epoch, watermark));
             self.context.inbox.push(Message::Assign(assigned.clone()));
@@ -302,19 +318,28 @@ impl Membership {
     }
 
     /// Stops handing out, so that nothing new begins; what is lost ends at once, what is not is waited for and committed.
-    fn revoke(&mut self, epoch: AssignmentEpoch, lost: bool) {
-        self.positions.take().inspect(JoinHandle::abort);
-        self.assigned.iter().for_each(|assigned| assigned.revoked.store(true, Ordering::Release));
-        let _ = self.context.fetcher.send(FetchCommand::End(epoch));
+    fn revoke(&mut self, partitions: &[TopicPartition], lost: bool) {
+        for partition in partitions {
+            self.owned.remove(partition);
+        }
+        if self.owned.is_empty() {
+            self.positions.abort_all();
+        }
+        let revoked = |assigned: &&Arc<Assigned>| !self.owned.contains_key(&assigned.partition);
+        let assigned: Vec<Arc<Assigned>> = self.assigned.iter().filter(revoked).cloned().collect();
+        self.giving_back.clone_from(&assigned);
+        self.revocation += 1;
+        let revocation = self.revocation;
+        assigned.iter().for_each(|assigned| assigned.revoked.store(true, Ordering::Release));
+        let _ = self.context.fetcher.send(FetchCommand::End(assigned.clone()));
         let (tell, done) = oneshot::channel();
-        self.context.inbox.push(Message::Revoke(epoch, tell));
+        self.context.inbox.push(Message::Revoke(assigned.clone(), tell));
         if lost {
             tracing::warn!(
                 group = self.context.group.as_deref(),
                 "partitions lost: what was handled and not committed will be handled again"
             );
-            self.close_assignment();
-            return self.on_given_back(epoch);
+            return self.on_given_back();
         }
         let config = &self.context.config;
         let (patience, last) = match self.finishing {
@@ -323,7 +348,7 @@ impl Membership {
             None => (config.rebalance_timeout / 4 * 3, config.rebalance_timeout / 8),
         };
         let generation = self.group.as_ref().and_then(Group::generation);
-        let (assigned, events, committer) = (self.assigned.clone(), self.events.clone(), self.committer.clone());
+        let (events, committer) = (self.events.clone(), self.committer.clone());
         let thread = self.context.cluster.thread().clone();
         let wait = !patience.is_zero() && !self.alone;
         tokio::spawn(async move {
@@ -334,32 +359,43 @@ impl Membership {
                 Some(committer) => committer.commit(generation.as_ref(), &assigned, Some(thread.now() + last)).await,
                 None => Ok(()),
             };
-            let _ = events.send(Event::GivenBack(epoch, generation, outcome));
+            let _ = events.send(Event::GivenBack(revocation, generation, outcome));
         });
     }
 
-    /// From here on completions of the assignment have no effect. Who waits for the end hears what stays uncommitted.
-    fn close_assignment(&mut self) {
+    /// From here on completions of what is given back have no effect. Who waits for the end hears what stays uncommitted.
+    fn close(&mut self) {
+        let closed = std::mem::take(&mut self.giving_back);
         if let (Some(_), Some(committer), Ok(())) = (&self.finishing, &self.committer, &self.outcome) {
             let left = |assigned: &Arc<Assigned>| lock(&assigned.watermark).committable();
-            let left = self.assigned.iter().filter_map(left).map(|c| (c.partition().clone(), c.offset()));
+            let left = closed.iter().filter_map(left).map(|c| (c.partition().clone(), c.offset()));
             let uncommitted: Vec<_> = left.collect();
             if !uncommitted.is_empty() {
                 let (group, reason) = (committer.group.clone(), "the assignment ended before its last commit".into());
                 self.outcome = Err(ConsumeError::Commit { group, uncommitted, reason });
             }
         }
-        for assigned in self.assigned.drain(..) {
+        for assigned in &closed {
             assigned.revoked.store(true, Ordering::Release);
             lock(&assigned.watermark).close();
         }
-        *lock(&self.context.stats.assigned) = Some(Vec::new());
+        self.assigned.retain(|assigned| !closed.iter().any(|closed| Arc::ptr_eq(assigned, closed)));
+        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
     }
 
-    fn on_given_back(&mut self, epoch: AssignmentEpoch) {
+    /// Everything that is left ends at once.
+    fn close_all(&mut self) {
+        self.positions.abort_all();
+        self.owned.clear();
+        self.giving_back.clone_from(&self.assigned);
+        self.close();
+    }
+
+    fn on_given_back(&mut self) {
+        self.close();
         let now = self.now();
         match &mut self.group {
-            Some(group) => group.on_revoked(now, epoch),
+            Some(group) => group.on_revoked(now),
             None => self.finished(),
         }
     }
@@ -376,7 +412,10 @@ impl Membership {
         match &mut self.group {
             Some(group) if group.is_over() => self.finished(),
             Some(group) => group.leave(now),
-            None => self.revoke(self.epoch, false),
+            None => {
+                let all: Vec<TopicPartition> = self.owned.keys().cloned().collect();
+                self.revoke(&all, false);
+            }
         }
     }
 
@@ -389,8 +428,8 @@ impl Membership {
         match event {
             Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
-            Event::GivenBack(epoch, generation, outcome) => {
-                if epoch != self.epoch {
+            Event::GivenBack(revocation, generation, outcome) => {
+                if revocation != self.revocation {
                     return;
                 }
                 if let Err(failure) = outcome {
@@ -400,8 +439,7 @@ impl Membership {
                         self.outcome = Err(failure.into_error(committer.group.clone()));
                     }
                 }
-                self.close_assignment();
-                return self.on_given_back(epoch);
+                return self.on_given_back();
             }
             Event::Impossible(error) => {
                 // Nothing waits for an answer that cannot come: the leave is tried, once.
@@ -429,10 +467,10 @@ impl Membership {
     fn act(&mut self) {
         while let Some(action) = self.group.as_mut().and_then(Group::poll_action) {
             match action {
-                Action::Assign { epoch, partitions } => {
-                    self.assign(epoch, partitions.into_iter().map(|partition| (partition, None)).collect());
+                Action::Assign { partitions } => {
+                    self.assign(partitions.into_iter().map(|partition| (partition, None)).collect());
                 }
-                Action::Revoke { epoch, lost } => self.revoke(epoch, lost),
+                Action::Revoke { partitions, lost } => self.revoke(&partitions, lost),
                 Action::Fail(failure) => self.on_group_failure(failure),
                 request => self.request(request),
             }
@@ -446,14 +484,13 @@ impl Membership {
         let Some(committer) = &self.committer else { return };
         let GroupFailure { during, code, detail } = failure;
         let error = ConsumeError::Group { group: committer.group.clone(), during, code, detail };
-        let _ = self.context.fetcher.send(FetchCommand::End(self.epoch));
-        self.close_assignment();
+        let _ = self.context.fetcher.send(FetchCommand::End(self.assigned.clone()));
+        self.close_all();
         self.context.inbox.push(Message::Failed(error));
     }
 
     fn end(&mut self) {
-        self.positions.take().inspect(JoinHandle::abort);
-        self.close_assignment();
+        self.close_all();
         if let Some(committer) = &self.committer {
             self.context.cluster.release_lane(committer.lane);
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{Event, Membership};
 use crate::core::consume::assignor::RANGE;
-use crate::core::consume::group::{Action, Joined, RequestId};
+use crate::core::consume::group::classic::Joined;
+use crate::core::consume::group::{Action, RequestId};
 use crate::core::consume::protocol::PROTOCOL_TYPE;
 use crate::core::metadata::TopicView;
 use crate::error::CallError;

@@ -185,9 +185,11 @@ impl Fetches {
         self.partitions.insert(partition, new);
     }
 
-    /// Ends all partitions of `assignment` and older ones. Answers still on their way will be dropped.
-    pub(crate) fn end(&mut self, assignment: AssignmentEpoch) {
-        self.partitions.retain(|_, partition| partition.assignment > assignment);
+    /// Ends a partition, if it is still the one of `assignment`. Answers still on their way will be dropped.
+    pub(crate) fn end(&mut self, partition: &TopicPartition, assignment: AssignmentEpoch) {
+        if self.current(partition, assignment).is_some() {
+            self.partitions.remove(partition);
+        }
     }
 
     /// Goes on at a position, after [`Outcome::OutOfRange`]: after a pause, for a broker that goes on refusing what it

@@ -99,7 +99,7 @@ fn the_next_fetch_is_out_while_records_are_handled_and_a_third_chunk_waits() {
 fn an_answer_after_the_reassignment_is_dropped() {
     let mut story = Story::new(1);
     let old = story.plan();
-    story.fetches.end(AssignmentEpoch(1));
+    story.fetches.end(&TopicPartition::new("orders", 0), AssignmentEpoch(1));
     story.fetches.add(orders(0), AssignmentEpoch(2), place(1, 5), 10, -1);
     assert!(story.answer(&old, records(0, batch(10, 5, 5))).is_empty());
     assert_eq!(story.fetches.buffered(), 0);

@@ -58,7 +58,7 @@ impl Story {
     }
 
     /// Joins as follower in `generation` and is given orders-0.
-    fn settle_in(&mut self, generation: i32) -> AssignmentEpoch {
+    fn settle_in(&mut self, generation: i32) {
         let (id, _) = self.join_id();
         self.group.on_joined(self.now, id, joined(generation, "someone-else", "m1"));
         let Action::Sync { id, assignments, .. } = self.next() else { panic!("no sync") };
@@ -66,19 +66,24 @@ impl Story {
         let bytes = protocol::encode_assignment(&[TopicPartition::new("orders", 0)]);
         self.group.on_synced(self.now, id, ErrorCode::NONE, &bytes);
         match self.next() {
-            Action::Assign { epoch, partitions } => {
-                assert_eq!(partitions, [TopicPartition::new("orders", 0)]);
-                epoch
-            }
+            Action::Assign { partitions } => assert_eq!(partitions, [TopicPartition::new("orders", 0)]),
             other => panic!("{other:?}"),
         }
     }
 
-    fn stable(instance_id: Option<&str>) -> (Story, AssignmentEpoch) {
+    fn gives_back(&mut self) {
+        assert_eq!(self.next(), Action::Revoke { partitions: vec![TopicPartition::new("orders", 0)], lost: false });
+    }
+
+    fn loses(&mut self) {
+        assert_eq!(self.next(), Action::Revoke { partitions: vec![TopicPartition::new("orders", 0)], lost: true });
+    }
+
+    fn stable(instance_id: Option<&str>) -> Story {
         let mut story = Story::with(instance_id);
         story.coordinator();
-        let epoch = story.settle_in(7);
-        (story, epoch)
+        story.settle_in(7);
+        story
     }
 }
 
@@ -125,46 +130,46 @@ fn the_leader_assigns_and_a_grown_topic_makes_it_assign_anew() {
         assignments.iter().map(|(_, bytes)| protocol::decode_assignment(bytes).unwrap().len()).collect();
     assert_eq!(given, [2, 1]);
     story.group.on_synced(story.now, id, ErrorCode::NONE, &assignments[0].1);
-    let Action::Assign { epoch, .. } = story.next() else { panic!() };
+    let Action::Assign { partitions } = story.next() else { panic!() };
 
     story.group.on_counts_seen(story.now, &BTreeMap::from([(Arc::from("orders"), 3)]));
     story.group.on_counts_seen(story.now, &BTreeMap::new());
     story.nothing();
     story.group.on_counts_seen(story.now, &BTreeMap::from([(Arc::from("orders"), 4)]));
-    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
+    assert_eq!(story.next(), Action::Revoke { partitions, lost: false });
 }
 
 #[test]
 fn a_rebalance_waits_for_the_handlers_while_heartbeats_go_on() {
-    let (mut story, epoch) = Story::stable(None);
+    let mut story = Story::stable(None);
     story.heartbeat(ErrorCode::NONE);
     story.heartbeat(ErrorCode::REBALANCE_IN_PROGRESS);
-    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
+    story.gives_back();
     assert_eq!(story.group.generation().unwrap().number, 7, "commits still name the old generation");
     story.heartbeat(ErrorCode::REBALANCE_IN_PROGRESS);
     story.nothing();
-    story.group.on_revoked(story.now, epoch);
+    story.group.on_revoked(story.now);
     assert_eq!(story.group.generation(), None);
-    assert_eq!(story.settle_in(8), AssignmentEpoch(epoch.0 + 1));
+    story.settle_in(8);
 }
 
 #[test]
 fn a_forgotten_member_has_lost_its_partitions_and_its_id() {
-    let (mut story, epoch) = Story::stable(None);
+    let mut story = Story::stable(None);
     story.heartbeat(ErrorCode::UNKNOWN_MEMBER_ID);
-    assert_eq!(story.next(), Action::Revoke { epoch, lost: true });
+    story.loses();
     assert_eq!(story.group.generation(), None, "nothing can be committed");
-    story.group.on_revoked(story.now, epoch);
+    story.group.on_revoked(story.now);
     assert_eq!(story.join_id().1, "");
 }
 
 #[test]
 fn a_commit_of_an_old_generation_loses_the_assignment_and_keeps_the_id() {
-    let (mut story, epoch) = Story::stable(None);
+    let mut story = Story::stable(None);
     let generation = story.group.generation().unwrap();
     story.group.on_commit_refused(story.now, &generation, ErrorCode::ILLEGAL_GENERATION);
-    assert_eq!(story.next(), Action::Revoke { epoch, lost: true });
-    story.group.on_revoked(story.now, epoch);
+    story.loses();
+    story.group.on_revoked(story.now);
     assert_eq!(story.join_id().1, "m1");
     story.group.on_commit_refused(story.now, &generation, ErrorCode::ILLEGAL_GENERATION);
     story.nothing();
@@ -172,16 +177,16 @@ fn a_commit_of_an_old_generation_loses_the_assignment_and_keeps_the_id() {
 
 #[test]
 fn a_generation_lost_while_handlers_finish_is_told() {
-    let (mut story, epoch) = Story::stable(None);
+    let mut story = Story::stable(None);
     story.heartbeat(ErrorCode::REBALANCE_IN_PROGRESS);
-    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
+    story.gives_back();
     story.heartbeat(ErrorCode::UNKNOWN_MEMBER_ID);
-    assert_eq!(story.next(), Action::Revoke { epoch, lost: true });
+    story.loses();
 }
 
 #[test]
 fn the_coordinator_moves_and_the_assignment_stays() {
-    let (mut story, _) = Story::stable(None);
+    let mut story = Story::stable(None);
     story.heartbeat(ErrorCode::NOT_COORDINATOR);
     story.nothing();
     story.after(Duration::from_millis(100));
@@ -198,7 +203,7 @@ fn the_coordinator_moves_and_the_assignment_stays() {
 
 #[test]
 fn a_heartbeat_without_answer_costs_a_look_up_and_no_assignment() {
-    let (mut story, _) = Story::stable(None);
+    let mut story = Story::stable(None);
     story.after(HEARTBEAT);
     let Action::Heartbeat { id, .. } = story.next() else { panic!() };
     story.group.on_unanswered(story.now, id);
@@ -236,7 +241,7 @@ fn the_group_moves_on_between_join_and_sync() {
 
 #[test]
 fn a_fenced_instance_stops_for_good() {
-    let (mut story, _) = Story::stable(Some("billing-1"));
+    let mut story = Story::stable(Some("billing-1"));
     story.heartbeat(ErrorCode::FENCED_INSTANCE_ID);
     let Action::Fail(failure) = story.next() else { panic!() };
     assert_eq!((failure.during, failure.code), ("Heartbeat", Some(ErrorCode::FENCED_INSTANCE_ID)));
@@ -246,19 +251,19 @@ fn a_fenced_instance_stops_for_good() {
 
 #[test]
 fn leaving_commits_first_and_a_static_member_does_not_leave() {
-    let (mut story, epoch) = Story::stable(None);
+    let mut story = Story::stable(None);
     story.group.leave(story.now);
-    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
-    story.group.on_revoked(story.now, epoch);
+    story.gives_back();
+    story.group.on_revoked(story.now);
     let Action::Leave { id, member_id } = story.next() else { panic!() };
     assert_eq!(member_id, "m1");
     story.group.on_left(id);
     assert!(story.group.is_over());
 
-    let (mut story, epoch) = Story::stable(Some("billing-1"));
+    let mut story = Story::stable(Some("billing-1"));
     story.group.leave(story.now);
-    assert_eq!(story.next(), Action::Revoke { epoch, lost: false });
-    story.group.on_revoked(story.now, epoch);
+    story.gives_back();
+    story.group.on_revoked(story.now);
     story.nothing();
     assert!(story.group.is_over());
 }
@@ -322,12 +327,12 @@ fn a_leader_that_keeps_the_assignment_still_watches_its_topics() {
 /// for a leave that is never sent.
 #[test]
 fn a_member_whose_requests_are_impossible_does_not_wait_for_its_leave() {
-    let (mut story, epoch) = Story::stable(None);
+    let mut story = Story::stable(None);
     story.after(HEARTBEAT);
     let Action::Heartbeat { .. } = story.next() else { panic!() };
     story.group.on_impossible();
     story.group.leave(story.now);
     assert!(matches!(story.next(), Action::Revoke { lost: false, .. }));
-    story.group.on_revoked(story.now, epoch);
+    story.group.on_revoked(story.now);
     assert!(story.group.is_over());
 }
