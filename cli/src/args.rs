@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indelible::types::{Acks, Compression};
 use indelible::{Durability, OnUnknown, SpoolConfig};
 
+mod group;
 mod spool;
 
+pub(crate) use group::*;
 pub(crate) use spool::*;
 
 /// A Kafka client that does not lose and does not double records.
@@ -65,6 +67,9 @@ pub(crate) enum Command {
     /// Prints the records of topics, or hands each to a command; commits what was handled, and nothing else
     #[command(after_help = CONSUME_HELP)]
     Consume(ConsumeOptions),
+    /// Looks at consumer groups, and sets where they go on
+    #[command(subcommand, after_help = GROUP_HELP)]
+    Group(GroupCommand),
     /// Looks into a spool, delivers it, and decides about what could not be delivered
     #[command(subcommand, after_help = SPOOL_HELP)]
     Spool(SpoolCommand),
