@@ -14,6 +14,7 @@ use indelible::{Client, ConsumeError, Delivery, StopReason, Summary};
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 
 const LIST_OFFSETS: i16 = 2;
+const SYNC_GROUP: i16 = 14;
 
 fn ok(_: Delivery) -> impl Future<Output = Result<(), String>> {
     ready(Ok(()))
@@ -142,6 +143,30 @@ async fn members_that_share_the_work_all_end() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), 120, "every record was handled");
+}
+
+/// While members give back what they have and wait for what they get, they have nothing. That is no end.
+#[tokio::test]
+async fn a_rebalance_is_no_end() {
+    let cluster = cluster("orders", 2);
+    let values: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    for partition in 0..2 {
+        write(&cluster, "orders", partition, &values);
+    }
+    let client = client(&cluster).await;
+    let seen = Arc::default();
+    let first = member(&client, &seen, Duration::from_millis(10));
+    while seen.lock().unwrap().len() < 5 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Each of the two is told what it gets so much later.
+    cluster.inject(Fault::once(FaultAction::DelayAnswer(Duration::from_millis(700))).api(SYNC_GROUP).times(2));
+    let second = member(&client, &seen, Duration::from_millis(10));
+    let both = tokio::task::spawn_blocking(|| [first, second].map(|member| member.join().unwrap().unwrap()));
+    let [first, second] = both.await.unwrap();
+    assert!(first.records >= 40 && second.records >= 40, "{first:?}, {second:?}");
+    assert!(first.records + second.records >= 120, "{first:?}, {second:?}");
 }
 
 /// Ends that cannot be looked up stop the consumer with the reason, and hold up nothing when the consumer is gone.
