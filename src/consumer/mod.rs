@@ -8,6 +8,7 @@ mod handle;
 mod lane;
 mod run;
 mod source;
+mod until_end;
 
 pub use builder::{Consumer, ConsumerBuilder};
 pub use delivery::Delivery;
