@@ -14,4 +14,4 @@ pub use delivery::Delivery;
 pub use handle::{ConsumerHandle, ConsumerMetrics};
 pub use run::Summary;
 
-pub use crate::io::inbox::StopReason;
+pub use crate::io::inbox::{Revoked, StopReason};
