@@ -85,6 +85,9 @@ where
     // Taken in the very moment when it was withdrawn: then it is with its handler all the same.
     is_taken.close();
     if !taken && is_taken.try_recv().is_err() {
+        // The loop was told to stop before this was withdrawn, and may not have read it yet: this poll of it may have begun
+        // before. Another task of its thread runs only when this poll is over, and the next one begins with reading.
+        let _ = tokio::spawn(async {}).await;
         return Err(HandlerFailure::Error(Box::new(Withdrawn)));
     }
     let gone = |_| Err(HandlerFailure::Error("its handler ended without an answer".into()));
