@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CallError, Human, MetadataError};
+use super::{CallError, MetadataError};
 use crate::config::ConfigError;
 use crate::types::TopicPartition;
 use crate::wire::ErrorCode;
@@ -158,7 +158,7 @@ pub enum HandlerFailure {
     Error(Box<dyn Error + Send + Sync>),
     /// It panicked, with this message.
     Panic(String),
-    /// It took longer than `handler.timeout.ms`.
+    /// It was not done within `handler.timeout.ms`, and was dropped where it waited.
     TimedOut(Duration),
 }
 
@@ -175,7 +175,7 @@ impl fmt::Display for HandlerFailure {
             HandlerFailure::Error(error) => write!(f, "{error}"),
             HandlerFailure::Panic(message) => write!(f, "it panicked: {message}"),
             HandlerFailure::TimedOut(limit) => {
-                write!(f, "it took longer than handler.timeout.ms allows ({})", Human(*limit))
+                write!(f, "it was not done within {} ms (handler.timeout.ms)", limit.as_millis())
             }
         }
     }
