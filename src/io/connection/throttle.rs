@@ -34,6 +34,7 @@ throttled!(
     create_topics::CreateTopicsResponse,
     delete_topics::DeleteTopicsResponse,
     describe_configs::DescribeConfigsResponse,
+    consumer_group_heartbeat::ConsumerGroupHeartbeatResponse,
     describe_producers::DescribeProducersResponse,
     fetch::FetchResponse,
     find_coordinator::FindCoordinatorResponse,

@@ -28,6 +28,7 @@ pub(super) fn fields(api: ApiKey) -> Option<&'static [Field]> {
         ApiKey::DescribeConfigs => Some(DESCRIBE_CONFIGS),
         ApiKey::SaslAuthenticate => Some(SASL_AUTHENTICATE),
         ApiKey::DescribeProducers => Some(DESCRIBE_PRODUCERS),
+        ApiKey::ConsumerGroupHeartbeat => Some(CONSUMER_GROUP_HEARTBEAT),
         ApiKey::Produce | ApiKey::Fetch => None,
     }
 }
@@ -302,4 +303,19 @@ const DESCRIBE_PRODUCERS: &[Field] = &[
             ])), (0, OPEN), NEVER, None), // ActiveProducers
         ])), (0, OPEN), NEVER, None), // Partitions
     ])), (0, OPEN), NEVER, None), // Topics
+];
+
+const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+    Field(Fixed(4), (0, OPEN), NEVER, None), // ThrottleTimeMs
+    Field(Fixed(2), (0, OPEN), NEVER, None), // ErrorCode
+    Field(Text, (0, OPEN), (0, OPEN), None), // ErrorMessage
+    Field(Text, (0, OPEN), (0, OPEN), None), // MemberId
+    Field(Fixed(4), (0, OPEN), NEVER, None), // MemberEpoch
+    Field(Fixed(4), (0, OPEN), NEVER, None), // HeartbeatIntervalMs
+    Field(Struct(&[
+        Field(Array(&Struct(&[
+            Field(Fixed(16), (0, OPEN), NEVER, None), // TopicId
+            Field(Array(&Fixed(4)), (0, OPEN), NEVER, None), // Partitions
+        ])), (0, OPEN), NEVER, None), // TopicPartitions
+    ]), (0, OPEN), (0, OPEN), None), // Assignment
 ];

@@ -1,6 +1,7 @@
 //! One module for each API: the request and the response as this client sees them, encoded and decoded by version.
 
 pub mod api_versions;
+pub mod consumer_group_heartbeat;
 pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_configs;
