@@ -338,6 +338,7 @@ impl NextMember {
         match self.state {
             State::Lost => {
                 self.owned.clear();
+                self.revoking = None;
                 self.state = State::Joining;
                 if self.leaving {
                     self.part();
