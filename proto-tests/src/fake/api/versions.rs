@@ -3,7 +3,7 @@
 use crate::fake::state::State;
 
 /// (API key, lowest, highest version).
-const RANGES: [(i16, i16, i16); 19] = [
+const RANGES: [(i16, i16, i16); 20] = [
     (0, 3, 13),
     (1, 4, 17),
     (2, 1, 10),
@@ -23,6 +23,7 @@ const RANGES: [(i16, i16, i16); 19] = [
     (23, 2, 4),
     (32, 1, 4),
     (61, 0, 0),
+    (68, 0, 1),
 ];
 
 /// The ranges with the limits that a test has set.
