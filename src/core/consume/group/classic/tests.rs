@@ -14,11 +14,17 @@ impl Story {
         Story::with(None)
     }
 
-    #[allow(clippy::disallowed_methods, reason = "any instant will do as the beginning of a made-up clock")]
     fn with(instance_id: Option<&str>) -> Story {
+        Story::offering(vec![Assignor::Range, Assignor::CooperativeSticky], instance_id)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "any instant will do as the beginning of a made-up clock")]
+    fn offering(assignors: Vec<Assignor>, instance_id: Option<&str>) -> Story {
         let now = Instant::now();
         let config = GroupConfig {
             topics: vec![Arc::from("orders")],
+            assignors,
+            rack: None,
             instance_id: instance_id.map(Into::into),
             heartbeat_interval: HEARTBEAT,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
@@ -87,11 +93,16 @@ impl Story {
     }
 }
 
+fn subscribed(topics: &[&str]) -> Bytes {
+    let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
+    protocol::encode_subscription(&Subscription { topics, ..Subscription::default() })
+}
+
 fn joined(generation: i32, leader: &str, member_id: &str) -> Joined {
     Joined {
         error: ErrorCode::NONE,
         generation,
-        protocol: assignor::RANGE.into(),
+        protocol: "range".into(),
         leader: leader.into(),
         member_id: member_id.into(),
         skip_assignment: false,
@@ -119,7 +130,7 @@ fn the_leader_assigns_and_a_grown_topic_makes_it_assign_anew() {
     let mut story = Story::new();
     story.coordinator();
     let (id, _) = story.join_id();
-    let subscription = protocol::encode_subscription(&[Arc::from("orders")]);
+    let subscription = subscribed(&["orders"]);
     let members = vec![("m1".to_owned(), None, subscription.clone()), ("m2".to_owned(), None, subscription)];
     story.group.on_joined(story.now, id, Joined { members, ..joined(1, "m1", "m1") });
     let Action::CountPartitions { id, topics } = story.next() else { panic!() };
@@ -305,7 +316,7 @@ fn a_leader_that_keeps_the_assignment_still_watches_its_topics() {
     let mut story = Story::with(Some("i1"));
     story.coordinator();
     let (id, _) = story.join_id();
-    let subscription = protocol::encode_subscription(&[Arc::from("orders"), Arc::from("bills")]);
+    let subscription = subscribed(&["orders", "bills"]);
     let members = vec![("m1".to_owned(), Some("i1".to_owned()), subscription)];
     story.group.on_joined(story.now, id, Joined { members, skip_assignment: true, ..joined(4, "m1", "m1") });
     let Action::CountPartitions { id, topics } = story.next() else { panic!() };
@@ -330,7 +341,7 @@ fn a_member_whose_requests_are_impossible_does_not_wait_for_its_leave() {
     let mut story = Story::stable(None);
     story.after(HEARTBEAT);
     let Action::Heartbeat { .. } = story.next() else { panic!() };
-    story.group.on_impossible();
+    story.group.on_impossible(story.now);
     story.group.leave(story.now);
     assert!(matches!(story.next(), Action::Revoke { lost: false, .. }));
     story.group.on_revoked(story.now);
