@@ -29,6 +29,7 @@ use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
 use pattern::PatternWatch;
+pub(crate) use pattern::all_topics;
 
 /// What a consumer reads.
 #[derive(Clone, Debug)]

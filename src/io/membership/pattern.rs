@@ -89,7 +89,10 @@ impl Membership {
 }
 
 /// The names of all topics but Kafka's own, as Java's `exclude.internal.topics` has it by default.
-async fn all_topics(cluster: &Cluster) -> Result<Vec<Arc<str>>, CallError> {
+///
+/// # Errors
+/// [`CallError`]: no broker answers.
+pub(crate) async fn all_topics(cluster: &Cluster) -> Result<Vec<Arc<str>>, CallError> {
     let request = MetadataRequest { topics: MetadataTopics::All, allow_auto_create: false };
     let answer = cluster.any_broker().await?.submit(&request, cluster.config().request_timeout).await?;
     if answer.error.err().is_some() {
