@@ -40,6 +40,8 @@ pub struct ConsumerMetrics {
     pub commit_failures: u64,
     /// Assignments received.
     pub rebalances: u64,
+    /// Warnings of records that took longer in their handlers than `max.poll.interval.ms`; one record may have several.
+    pub slow_handlers: u64,
     /// Records in the logs of the assigned partitions that are not handled yet, as far as is known.
     pub lag: u64,
     /// The assigned partitions and the offset up to which each is handled.
@@ -69,6 +71,7 @@ impl ConsumerHandle {
             commits: stats.commits.get(),
             commit_failures: stats.commit_failures.get(),
             rebalances: stats.rebalances.get(),
+            slow_handlers: stats.slow_handlers.get(),
             lag: assigned.iter().map(|assigned| assigned.lag()).sum(),
             handled: assigned.iter().map(|a| (a.partition.clone(), lock(&a.watermark).handled())).collect(),
         }

@@ -329,6 +329,7 @@ pub(crate) struct Stats {
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) rebalances: Counter,
+    pub(crate) slow_handlers: Counter,
     /// Counts anything that says that records still come.
     pub(crate) activity: Counter,
     pub(crate) assigned: Mutex<Option<Vec<Arc<Assigned>>>>,
