@@ -27,13 +27,16 @@ pub(crate) struct Assigned {
     pub(crate) end: AtomicI64,
     /// No further record of it may be handed out.
     pub(crate) revoked: AtomicBool,
+    /// No record of it is handed out for now. [`Message::Resume`] tells when that is over.
+    pub(crate) paused: AtomicBool,
 }
 
 impl Assigned {
     /// A partition whose handling begins where `watermark` does.
     pub(crate) fn new(partition: TopicPartition, epoch: AssignmentEpoch, watermark: Watermark) -> Assigned {
-        let (watermark, end, revoked) = (Mutex::new(watermark), AtomicI64::new(-1), AtomicBool::new(false));
-        Assigned { partition, epoch, watermark, end, revoked }
+        let (watermark, end) = (Mutex::new(watermark), AtomicI64::new(-1));
+        let (revoked, paused) = (AtomicBool::new(false), AtomicBool::new(false));
+        Assigned { partition, epoch, watermark, end, revoked, paused }
     }
 
     /// Records in the log that are not handled yet, as far as is known.
@@ -68,6 +71,8 @@ pub(crate) enum Message {
     Fault(TopicPartition, AssignmentEpoch, ConsumeError),
     /// Hand out no more of these; tell when their handlers are done.
     Revoke(Vec<Arc<Assigned>>, oneshot::Sender<()>),
+    /// The partition is not paused any more.
+    Resume(TopicPartition),
     /// Stop in good order.
     Stop(StopReason),
     /// Stop: nothing can be fetched or committed any more.
