@@ -11,12 +11,13 @@ use super::handle::ConsumerHandle;
 use super::run::{RunSettings, Runner, Summary};
 use super::source::SourceSettings;
 use crate::client::Client;
-use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
+use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OnDataLoss, OutOfRange, Settings};
 use crate::core::retry::Backoff;
 use crate::error::ConsumeError;
 use crate::io::fetcher::{self, FetchContext};
-use crate::io::inbox::{Inbox, Message, Stats, StopReason};
+use crate::io::inbox::{Command, Inbox, Message, Stats, StopReason};
 use crate::io::membership::{self, MembershipContext, Subscription};
+use crate::io::offsets::SeekTo;
 use crate::types::{IsolationLevel, TopicPartition};
 use crate::wire::batch::DecodeLimits;
 
@@ -56,7 +57,7 @@ pub struct ConsumerBuilder {
     client: Client,
     group: Option<Arc<str>>,
     topics: Vec<Arc<str>>,
-    partitions: Vec<(TopicPartition, Option<i64>)>,
+    partitions: Vec<(TopicPartition, Option<SeekTo>)>,
     config: ConsumerConfig,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
@@ -75,6 +76,7 @@ pub struct Consumer {
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
     handle: ConsumerHandle,
+    commands: (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
 }
 
 impl ConsumerBuilder {
@@ -109,7 +111,15 @@ impl ConsumerBuilder {
     /// As [`ConsumerBuilder::assign`], each from a given offset on, whatever is committed.
     pub fn assign_from(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32, i64)>) -> Self {
         for (topic, partition, offset) in partitions {
-            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(offset)));
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(SeekTo::Offset(offset))));
+        }
+        self
+    }
+
+    /// As [`ConsumerBuilder::assign`], all from a place on, whatever is committed: a time, for instance.
+    pub fn assign_at(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32)>, place: SeekTo) -> Self {
+        for (topic, partition) in partitions {
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(place)));
         }
         self
     }
@@ -149,6 +159,19 @@ impl ConsumerBuilder {
     /// `group.instance.id`: makes this a static member. Default none.
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
         self.config.group_instance_id = Some(id.into());
+        self
+    }
+
+    /// `data.loss`: what to do when the log was cut below the position (KIP-320). Default [`OnDataLoss::Stop`].
+    pub fn data_loss(mut self, policy: OnDataLoss) -> Self {
+        self.config.data_loss = policy;
+        self
+    }
+
+    /// `commit.metadata`: whether commits name what is handled beyond the committed offset, so that a restart does not
+    /// repeat it. Default true.
+    pub fn commit_metadata(mut self, names: bool) -> Self {
+        self.config.commit_metadata = names;
         self
     }
 
@@ -218,7 +241,12 @@ impl ConsumerBuilder {
         if let Some(name) = names.iter().find(|name| name.is_empty() || name.len() > TOPIC_NAME_BYTES) {
             return conflict(&format!("{name:?} cannot be a topic's name: it has 1 to {TOPIC_NAME_BYTES} bytes"));
         }
-        let handle = ConsumerHandle { inbox: Arc::new(Inbox::default()), stats: Arc::new(Stats::default()) };
+        let commands = mpsc::unbounded_channel();
+        let handle = ConsumerHandle {
+            inbox: Arc::new(Inbox::default()),
+            stats: Arc::new(Stats::default()),
+            commands: commands.0.downgrade(),
+        };
         Ok(Consumer {
             client: self.client,
             group: self.group,
@@ -227,6 +255,7 @@ impl ConsumerBuilder {
             stop_after: self.stop_after,
             stop_when_idle: self.stop_when_idle,
             handle,
+            commands,
         })
     }
 
@@ -283,12 +312,12 @@ impl Consumer {
 
     /// Starts fetching; what is returned hands out and commits while it is polled.
     pub(super) fn runner<H, F>(self, handler: H) -> Runner<H, F> {
-        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, handle } = self;
-        let ConsumerHandle { inbox, stats } = handle;
+        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, handle, commands } = self;
+        let ConsumerHandle { inbox, stats, .. } = handle;
         let cluster = client.cluster().clone();
         let thread = cluster.thread().clone();
         let (to_fetcher, fetch_commands) = mpsc::unbounded_channel();
-        let (to_membership, commands) = mpsc::unbounded_channel();
+        let (to_membership, commands) = commands;
         let fetch = FetchContext {
             cluster: cluster.clone(),
             config: config.clone(),
@@ -327,12 +356,7 @@ impl Consumer {
 }
 
 /// Stops the consumer when nothing came for `idle`.
-async fn watch_idle(
-    idle: Duration,
-    inbox: Arc<Inbox>,
-    stats: Arc<Stats>,
-    running: mpsc::WeakUnboundedSender<crate::io::inbox::Command>,
-) {
+async fn watch_idle(idle: Duration, inbox: Arc<Inbox>, stats: Arc<Stats>, running: mpsc::WeakUnboundedSender<Command>) {
     const LOOKS: u32 = 10;
     let (mut seen, mut quiet) = ((0, 0), 0);
     while running.upgrade().is_some() {

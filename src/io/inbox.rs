@@ -10,9 +10,10 @@ use std::task::Waker;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::offsets::SeekTo;
 use crate::core::consume::fetch::Chunk;
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
-use crate::error::ConsumeError;
+use crate::error::{ConsumeError, ControlError};
 use crate::metrics::Counter;
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -81,11 +82,18 @@ pub(crate) enum Message {
     Expired,
 }
 
-/// What the future tells the I/O thread. Its end tells to finish, too.
+/// Tells whoever holds the consumer's handle what became of it.
+pub(crate) type ControlReply = oneshot::Sender<Result<(), ControlError>>;
+
+/// What the future, or the handle, tells the I/O thread. Its end tells to finish, too.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Commit what is handled now, without waiting for the interval.
     Commit,
+    /// Hold these partitions back, or let them go on.
+    Pause(Vec<TopicPartition>, bool, ControlReply),
+    /// Go on at another place.
+    Seek(TopicPartition, SeekTo, ControlReply),
     /// Commit what is handled, leave the group, answer.
     Finish(oneshot::Sender<Result<(), ConsumeError>>),
 }

@@ -4,6 +4,7 @@ pub(crate) mod aborted;
 pub(crate) mod assignor;
 pub(crate) mod fetch;
 pub(crate) mod group;
+pub(crate) mod history;
 pub(crate) mod progress;
 pub(crate) mod protocol;
 pub(crate) mod watermark;

@@ -43,6 +43,7 @@ pub(crate) struct Done {
 
 impl Done {
     /// Where the last range ends.
+    #[cfg(test)]
     pub(crate) fn end(&self) -> Option<i64> {
         self.ranges.back().map(|(_, end)| *end)
     }

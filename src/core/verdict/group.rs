@@ -55,6 +55,8 @@ pub(crate) enum CommitVerdict {
     /// This member's generation is over: the offset is never committed by it. Whoever holds the partition now gets the
     /// records again.
     Fenced,
+    /// The broker allows less text: the same again without any.
+    WithoutMetadata,
     /// It can never succeed.
     Refused,
 }
@@ -72,6 +74,7 @@ pub(crate) fn commit(code: ErrorCode) -> CommitVerdict {
         ErrorCode::ILLEGAL_GENERATION | ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::FENCED_INSTANCE_ID => {
             CommitVerdict::Fenced
         }
+        ErrorCode::OFFSET_METADATA_TOO_LARGE => CommitVerdict::WithoutMetadata,
         _ => CommitVerdict::Refused,
     }
 }

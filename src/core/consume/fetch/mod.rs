@@ -130,6 +130,7 @@ struct Partition {
     failures: u32,
     /// When it was last answered with records, as a count: the one longest without goes first.
     served: u64,
+    paused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +182,8 @@ impl Fetches {
         last_epoch: i32,
     ) {
         let state = State::Ready;
-        let new = Partition { assignment, place, position, last_epoch, state, chunks: 0, failures: 0, served: 0 };
+        let (chunks, failures, served, paused) = (0, 0, 0, false);
+        let new = Partition { assignment, place, position, last_epoch, state, chunks, failures, served, paused };
         self.partitions.insert(partition, new);
     }
 
@@ -189,6 +191,13 @@ impl Fetches {
     pub(crate) fn end(&mut self, partition: &TopicPartition, assignment: AssignmentEpoch) {
         if self.current(partition, assignment).is_some() {
             self.partitions.remove(partition);
+        }
+    }
+
+    /// Asks for no more of a partition, or again.
+    pub(crate) fn set_paused(&mut self, partition: &TopicPartition, assignment: AssignmentEpoch, paused: bool) {
+        if let Some(partition) = self.current(partition, assignment) {
+            partition.paused = paused;
         }
     }
 
@@ -274,7 +283,7 @@ impl Fetches {
         let mut chosen: Vec<(u64, Planned)> = Vec::new();
         for (name, partition) in &mut self.partitions {
             let Some((leader, leader_epoch)) = partition.place.leader else { continue };
-            if leader != broker || partition.state == State::Stopped {
+            if leader != broker || partition.state == State::Stopped || partition.paused {
                 continue;
             }
             let paused = matches!(partition.state, State::Paused(until) if now < until);
