@@ -1,7 +1,7 @@
 //! Looking up offsets: what a group has committed, and where logs begin and end.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::cluster::{Cluster, Lane};
@@ -12,6 +12,7 @@ use crate::core::consume::progress::{self, Done, Log};
 use crate::core::verdict::fetch::{FetchVerdict, partition as verdict};
 use crate::core::verdict::group::{CommittedVerdict, committed as committed_verdict};
 use crate::error::{CallError, ConsumeError};
+use crate::sync::lock;
 use crate::types::{BrokerId, IsolationLevel, TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
@@ -142,6 +143,18 @@ pub(crate) async fn starts(
     tokio::try_join!(looking_up, history::check(cluster, config, claims, found)).map(|_| ())
 }
 
+/// As [`starts`], all at once.
+pub(crate) async fn all_starts(
+    cluster: &Cluster,
+    config: &ConsumerConfig,
+    group: Option<(&Arc<str>, Lane)>,
+    partitions: Vec<(TopicPartition, Option<SeekTo>)>,
+) -> Result<Vec<Start>, ConsumeError> {
+    let all = Mutex::new(Vec::new());
+    starts(cluster, config, group, partitions, &|some| lock(&all).extend(some)).await?;
+    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// What is committed, to be checked against the log.
 fn claim(group: Option<&Arc<str>>, topic_id: TopicId, partition: TopicPartition, known: &Committed) -> Claim {
     let log = Log { partition: &partition, topic_id };
@@ -243,8 +256,8 @@ fn offsets_in(response: OffsetFetchResponse) -> HashMap<TopicPartition, Committe
     offsets
 }
 
-/// Offsets by timestamp, or [`EARLIEST`] or [`LATEST`], from the leaders; -1 where no record is so late. Tries until it has
-/// all.
+/// Offsets by timestamp, or [`EARLIEST`] or [`LATEST`], from the leaders; -1 where no record has that timestamp or a later
+/// one. Tries until it has all.
 pub(crate) async fn list(
     cluster: &Cluster,
     partitions: &[TopicPartition],
@@ -272,7 +285,8 @@ pub(crate) async fn list(
                     let partition = TopicPartition { topic: topic.clone(), partition: answer.partition };
                     match verdict(answer.error) {
                         FetchVerdict::Done => {
-                            let least = if timestamp < 0 { 0 } else { -1 };
+                            // -1 is an answer about a time: no record is as late.
+                            let least = if timestamp >= 0 { -1 } else { 0 };
                             found.insert(partition, (answer.offset.max(least), answer.leader_epoch));
                         }
                         FetchVerdict::Refresh | FetchVerdict::Retry => why = answer.error.to_string(),

@@ -122,7 +122,7 @@ impl Membership {
         tracing::info!(%partition, offset, "the application goes on at another place");
         let old: Vec<Arc<Assigned>> = self.assigned.extract_if(.., |old| old.partition == partition).collect();
         for old in &old {
-            old.revoked.store(true, Ordering::Release);
+            old.revoke();
             lock(&old.watermark).close();
         }
         let _ = self.context.fetcher.send(FetchCommand::End(old.clone()));
@@ -156,12 +156,25 @@ impl Membership {
             self.assigned.push(assigned.clone());
             fetched.push((assigned, offset, leader_epoch));
         }
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
+        self.publish();
         self.context.stats.activity.add(1);
         let _ = self.context.fetcher.send(FetchCommand::Start(fetched));
         if !held.is_empty() {
             let _ = self.context.fetcher.send(FetchCommand::Pause(held));
         }
+    }
+
+    /// Shows what is assigned.
+    pub(super) fn publish(&self) {
+        self.count_beginning();
+        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
+    }
+
+    /// Shows how many partitions are ours and wait for their starting points.
+    pub(super) fn count_beginning(&self) {
+        let begun: HashSet<&TopicPartition> = self.assigned.iter().map(|assigned| &assigned.partition).collect();
+        let beginning = self.owned.keys().filter(|owned| !begun.contains(owned)).count();
+        self.context.stats.beginning.store(beginning, Ordering::Release);
     }
 
     /// What was asked for these ends with their assignment.

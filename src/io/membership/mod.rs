@@ -7,7 +7,6 @@ mod requests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -290,6 +289,7 @@ impl Membership {
         let epoch = self.epoch;
         self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
         self.context.stats.rebalances.add(1);
+        self.count_beginning();
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
@@ -333,7 +333,7 @@ impl Membership {
         self.giving_back.clone_from(&assigned);
         self.revocation += 1;
         let revocation = self.revocation;
-        assigned.iter().for_each(|assigned| assigned.revoked.store(true, Ordering::Release));
+        assigned.iter().for_each(|assigned| assigned.revoke());
         let _ = self.context.fetcher.send(FetchCommand::End(assigned.clone()));
         let (tell, done) = oneshot::channel();
         self.context.inbox.push(Message::Revoke(assigned.clone(), tell));
@@ -379,11 +379,11 @@ impl Membership {
             }
         }
         for assigned in &closed {
-            assigned.revoked.store(true, Ordering::Release);
+            assigned.revoke();
             lock(&assigned.watermark).close();
         }
         self.assigned.retain(|assigned| !closed.iter().any(|closed| Arc::ptr_eq(assigned, closed)));
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
+        self.publish();
     }
 
     /// Everything that is left ends at once.
