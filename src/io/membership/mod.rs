@@ -3,6 +3,7 @@
 
 mod commit;
 mod pattern;
+mod control;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,19 +16,20 @@ use tokio::task::JoinSet;
 use super::cluster::{Cluster, Lane};
 use super::fetcher::{FetchCommand, sleep_until};
 use super::inbox::{Assigned, Command, Inbox, Message, Stats};
-use super::offsets::{self, Start};
+use super::offsets::{self, SeekTo, Start};
 use crate::config::ConsumerConfig;
 use crate::core::consume::group::classic::{Group, GroupConfig, Joined};
 use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::consume::slow::SlowWatch;
-use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
+use crate::core::consume::watermark::AssignmentEpoch;
 use crate::error::{CallError, ConsumeError};
 use crate::sync::lock;
 use crate::types::TopicPartition;
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
+use control::{Control, Sought};
 use pattern::PatternWatch;
 pub(crate) use pattern::all_topics;
 
@@ -38,8 +40,8 @@ pub(crate) enum Subscription {
     Topics(Vec<Arc<str>>),
     /// Topics whose names match, those to come too.
     Pattern(TopicPattern),
-    /// Partitions, each perhaps from a given offset on.
-    Partitions(Vec<(TopicPartition, Option<i64>)>),
+    /// Partitions, each perhaps from a given place on.
+    Partitions(Vec<(TopicPartition, Option<SeekTo>)>),
 }
 
 /// What the membership works with.
@@ -67,7 +69,9 @@ enum Event {
     Unanswered(RequestId),
     /// An answer that cannot be, such as a version that the broker does not have.
     Impossible(ConsumeError),
+    /// Where some partitions of an assignment begin.
     Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
+    Sought(Sought),
     Committed(Option<Generation>, Result<(), CommitFailure>),
     /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
     GivenBack(u64, Option<Generation>, Result<(), CommitFailure>),
@@ -89,6 +93,7 @@ struct Membership {
     epoch: AssignmentEpoch,
     /// Look-ups of positions that are under way.
     positions: JoinSet<()>,
+    control: Control,
     /// What the newest revocation gives back, and its number: an older one's end means nothing.
     giving_back: Vec<Arc<Assigned>>,
     revocation: u64,
@@ -145,6 +150,7 @@ impl Membership {
             lane: context.cluster.own_lane(),
             stats: context.stats.clone(),
             turn: Arc::default(),
+            plain: Arc::default(),
         });
         let next_commit = now + config.commit_interval;
         Membership {
@@ -159,6 +165,7 @@ impl Membership {
             owned: HashMap::new(),
             epoch: AssignmentEpoch(0),
             positions: JoinSet::new(),
+            control: Control::default(),
             giving_back: Vec::new(),
             revocation: 0,
             next_commit,
@@ -260,6 +267,8 @@ impl Membership {
     fn on_command(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Commit) => self.commit_in_passing(),
+            Some(Command::Pause(partitions, paused, reply)) => self.pause(partitions, paused, reply),
+            Some(Command::Seek(partition, to, reply)) => self.seek(partition, to, reply),
             Some(Command::Finish(reply)) => self.finish(Some(reply)),
             None => {
                 self.alone = true;
@@ -278,7 +287,7 @@ impl Membership {
             return;
         }
         let Some(committer) = self.committer.clone() else { return };
-        if self.assigned.iter().all(|assigned| lock(&assigned.watermark).committable().is_none()) {
+        if self.assigned.iter().all(|assigned| !lock(&assigned.watermark).is_dirty()) {
             return;
         }
         self.committing = true;
@@ -324,7 +333,7 @@ impl Membership {
     }
 
     /// Begins partitions: at which offset? Others that are ours go on meanwhile.
-    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<i64>)>) {
+    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<SeekTo>)>) {
         self.epoch.0 += 1;
         let epoch = self.epoch;
         self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
@@ -332,14 +341,19 @@ impl Membership {
         if partitions.is_empty() && !self.owned.is_empty() {
             return; // all stays as it was
         }
+        self.count_beginning();
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
         let events = self.events.clone();
         self.positions.spawn(async move {
             let group = group.as_ref().map(|(name, lane)| (name, *lane));
-            let starts = offsets::starts(&cluster, &config, group, partitions).await;
-            let _ = events.send(Event::Positions(epoch, starts));
+            let found = |starts| {
+                let _ = events.send(Event::Positions(epoch, Ok(starts)));
+            };
+            if let Err(error) = offsets::starts(&cluster, &config, group, partitions, &found).await {
+                let _ = events.send(Event::Positions(epoch, Err(error)));
+            }
         });
     }
 
@@ -352,20 +366,9 @@ impl Membership {
             Ok(starts) => starts,
             Err(error) => return self.context.inbox.push(Message::Failed(error)),
         };
-        let mut fetched = Vec::with_capacity(starts.len());
-        for Start { partition, offset, leader_epoch, committed } in starts {
-            if self.owned.get(&partition) != Some(&epoch) {
-                continue;
-            }
-            let watermark = Watermark::new(partition.clone(), epoch, offset, leader_epoch, committed);
-            let assigned = Arc::new(Assigned::new(partition, epoch, watermark));
-            self.context.inbox.push(Message::Assign(assigned.clone()));
-            self.assigned.push(assigned.clone());
-            fetched.push((assigned, offset, leader_epoch));
-        }
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
-        self.context.stats.activity.add(1);
-        let _ = self.context.fetcher.send(FetchCommand::Start(fetched));
+        let current = |start: &Start| self.owned.get(&start.partition) == Some(&epoch);
+        let starts = starts.into_iter().filter(current).collect();
+        self.begin(starts);
     }
 
     /// Stops handing out, so that nothing new begins; what is lost ends at once, what is not is waited for and committed.
@@ -373,6 +376,7 @@ impl Membership {
         for partition in partitions {
             self.owned.remove(partition);
         }
+        self.forget_control(partitions);
         if self.owned.is_empty() {
             self.positions.abort_all();
         }
@@ -437,7 +441,7 @@ impl Membership {
             lock(&assigned.watermark).close();
         }
         self.assigned.retain(|assigned| !closed.iter().any(|closed| Arc::ptr_eq(assigned, closed)));
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
+        self.publish();
     }
 
     /// Everything that is left ends at once.
@@ -486,6 +490,7 @@ impl Membership {
             Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
             Event::Topics(topics) => return self.on_topics(topics),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
+            Event::Sought(sought) => return self.on_sought(sought),
             Event::GivenBack(revocation, generation, outcome) => {
                 if revocation != self.revocation {
                     return;
