@@ -1,7 +1,7 @@
 //! Sending what watermarks allow to be committed, and nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::core::consume::group::Generation;
@@ -26,6 +26,8 @@ pub(super) struct Committer {
     pub(super) stats: Arc<Stats>,
     /// One commit at a time: an older one that is repeated must not overtake a newer one.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// KIP-848: the member's newest epoch. It changes while partitions stay, and commits go on under it.
+    pub(super) newest: Arc<Mutex<Option<Generation>>>,
 }
 
 /// A commit that did not go through.
@@ -66,7 +68,10 @@ impl Committer {
             if offsets.is_empty() {
                 return Ok(());
             }
-            let Err(failure) = self.send(generation, &offsets).await else {
+            // A watermark is closed when its partition is lost: what is committable now is good under the newest epoch.
+            let newest = lock(&self.newest).clone();
+            let newest = newest.filter(|newest| generation.is_some_and(|old| old.member_id == newest.member_id));
+            let Err(failure) = self.send(newest.as_ref().or(generation), &offsets).await else {
                 self.stats.commits.add(1);
                 return Ok(());
             };

@@ -2,6 +2,8 @@
 //! fetcher and to the future that runs handlers. Partitions assigned by hand take the same way, without the group.
 
 mod commit;
+mod member;
+mod next;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,15 +18,17 @@ use super::fetcher::{FetchCommand, sleep_until};
 use super::inbox::{Assigned, Command, Inbox, Message, Stats};
 use super::offsets::{self, Start};
 use crate::config::ConsumerConfig;
-use crate::core::consume::group::classic::{Group, GroupConfig, Joined};
+use crate::core::consume::group::classic::{self, GroupConfig, Joined};
+use crate::core::consume::group::next::Beaten;
 use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
 use crate::error::ConsumeError;
 use crate::sync::lock;
-use crate::types::TopicPartition;
+use crate::types::{TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
+use member::Group;
 
 /// What a consumer reads.
 #[derive(Clone, Debug)]
@@ -54,6 +58,10 @@ enum Event {
     Synced(RequestId, ErrorCode, bytes::Bytes),
     Heartbeat(RequestId, ErrorCode),
     Left(RequestId),
+    /// Whether the group is to be joined by KIP-848.
+    Protocol(bool),
+    Beaten(RequestId, Beaten),
+    Resolved(RequestId, BTreeMap<TopicId, Arc<str>>),
     /// No answer, and none to come.
     Unanswered(RequestId),
     /// An answer that cannot be, such as a version that the broker does not have.
@@ -122,18 +130,6 @@ impl Membership {
     fn new(context: MembershipContext, events: mpsc::UnboundedSender<Event>) -> Membership {
         let now = context.cluster.thread().now();
         let config = &context.config;
-        let group = match (&context.subscription, &context.group) {
-            (Subscription::Topics(topics), Some(_)) => Some(Group::new(
-                GroupConfig {
-                    topics: topics.clone(),
-                    instance_id: config.group_instance_id.clone(),
-                    heartbeat_interval: config.heartbeat_interval,
-                    backoff: context.cluster.retry_backoff(),
-                },
-                now,
-            )),
-            _ => None,
-        };
         // JoinGroup waits at the coordinator, and what follows it on its connection waits behind it.
         let committer = context.group.as_ref().map(|name| Committer {
             cluster: context.cluster.clone(),
@@ -142,11 +138,12 @@ impl Membership {
             lane: context.cluster.own_lane(),
             stats: context.stats.clone(),
             turn: Arc::default(),
+            newest: Arc::default(),
         });
         let next_commit = now + config.commit_interval;
         Membership {
             context,
-            group,
+            group: None,
             committer,
             events,
             assigned: Vec::new(),
@@ -171,10 +168,22 @@ impl Membership {
     }
 
     fn start(&mut self) {
-        if let Subscription::Partitions(partitions) = &self.context.subscription {
-            let partitions = partitions.clone();
-            self.assign(partitions);
+        match self.context.subscription.clone() {
+            Subscription::Partitions(partitions) => self.assign(partitions),
+            Subscription::Topics(_) => self.choose_protocol(),
         }
+    }
+
+    /// Becomes a member by the classic protocol.
+    fn join(&mut self, topics: Vec<Arc<str>>) {
+        let config = &self.context.config;
+        let group = GroupConfig {
+            topics,
+            instance_id: config.group_instance_id.clone(),
+            heartbeat_interval: config.heartbeat_interval,
+            backoff: self.context.cluster.retry_backoff(),
+        };
+        self.group = Some(Group::Classic(classic::Group::new(group, self.now())));
     }
 
     fn timeout(&self) -> Option<Instant> {
@@ -426,6 +435,7 @@ impl Membership {
         let now = self.now();
         match event {
             Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
+            Event::Protocol(next) => return self.on_protocol(next),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
             Event::GivenBack(revocation, generation, outcome) => {
                 if revocation != self.revocation {
@@ -457,6 +467,8 @@ impl Membership {
             Event::Synced(id, error, assignment) => group.on_synced(now, id, error, &assignment),
             Event::Heartbeat(id, error) => group.on_heartbeat(now, id, error),
             Event::Left(id) => group.on_left(id),
+            Event::Beaten(id, beaten) => group.on_beaten(now, id, beaten),
+            Event::Resolved(id, names) => group.on_resolved(now, id, names),
             Event::Unanswered(id) => group.on_unanswered(now, id),
             _ => {}
         }
@@ -474,12 +486,16 @@ impl Membership {
                 request => self.request(request),
             }
         }
+        self.publish_epoch();
         if self.finishing.is_some() && self.group.as_ref().is_some_and(Group::is_over) {
             self.finished();
         }
     }
 
     fn on_group_failure(&mut self, failure: GroupFailure) {
+        if self.falls_back(&failure) {
+            return;
+        }
         let Some(committer) = &self.committer else { return };
         let GroupFailure { during, code, detail } = failure;
         let error = ConsumeError::Group { group: committer.group.clone(), during, code, detail };
