@@ -32,6 +32,9 @@ pub(crate) enum FetchCommand {
     Start(Vec<(Arc<Assigned>, i64, i32)>),
     /// Fetch nothing more of these.
     End(Vec<Arc<Assigned>>),
+    /// Ask for no more of these, or again.
+    #[allow(dead_code, reason = "pause and resume are on their way")]
+    Pause(Vec<Arc<Assigned>>, bool),
 }
 
 /// What the fetcher works with.
@@ -135,6 +138,11 @@ impl Fetcher {
                     self.assigned.insert(assigned.partition.clone(), assigned);
                 }
                 self.on_view();
+            }
+            FetchCommand::Pause(partitions, paused) => {
+                for assigned in partitions {
+                    self.fetches.set_paused(&assigned.partition, assigned.epoch, paused);
+                }
             }
             FetchCommand::End(ended) => {
                 for ended in ended {

@@ -25,7 +25,7 @@ pub(crate) struct Told {
 pub(crate) struct Session {
     /// Epoch that the next request must carry.
     pub(crate) next_epoch: i32,
-    /// In the order in which the client named them.
+    /// In the order in which the client named them, those behind that were served.
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) told: BTreeMap<(uuid::Uuid, String, i32), Told>,
 }
@@ -38,6 +38,14 @@ impl Session {
             Some(at) => self.wanted[at] = wanted,
             None => self.wanted.push(wanted),
         }
+    }
+
+    /// Puts those that were served behind the others, so that each has its turn.
+    pub(crate) fn serve(&mut self, served: &[(uuid::Uuid, String, i32)]) {
+        let (behind, before) =
+            std::mem::take(&mut self.wanted).into_iter().partition(|one| served.contains(&one.key()));
+        self.wanted = before;
+        self.wanted.extend::<Vec<Wanted>>(behind);
     }
 
     pub(crate) fn forget(&mut self, topic: &str, topic_id: uuid::Uuid, partition: i32) {
