@@ -291,9 +291,11 @@ async fn fetching_with_older_brokers() {
 /// handler must not see it.
 #[tokio::test]
 async fn fetch_answer_after_reassignment() {
+    const LATE: Duration = Duration::from_secs(3);
     let cluster = cluster("orders", 2);
     let client = client(&cluster).await;
-    let first = billing(&client).build().unwrap();
+    let late = cluster.inject(Fault::always(FaultAction::DelayAnswer(LATE)).api(FETCH));
+    let first = billing(&client).property("fetch.max.wait.ms", "20000").build().unwrap();
     let (first_handle, first_seen) = (first.handle(), Seen::default());
     let noting = first_seen.clone();
     let first = tokio::spawn(first.run(move |delivery| {
@@ -301,12 +303,10 @@ async fn fetch_answer_after_reassignment() {
         async { Ok::<(), String>(()) }
     }));
     let held = |handle: &indelible::ConsumerHandle| handle.metrics().handled.len();
-    eventually("the first member to have all", || held(&first_handle) == 2).await;
-    let late = cluster.inject(Fault::always(FaultAction::DelayAnswer(Duration::from_millis(1500))).api(FETCH).times(2));
+    eventually("a fetch of each partition", || cluster.look(|view| view.struck(late)) == 2).await;
     for partition in 0..2 {
         write(&cluster, "orders", partition, &["1", "2", "3"]);
     }
-    eventually("both answers to be on their way", || cluster.look(|view| view.struck(late)) == 2).await;
     let second = billing(&client).build().unwrap();
     let (second_handle, second_seen) = (second.handle(), Seen::default());
     let noting = second_seen.clone();
@@ -314,8 +314,11 @@ async fn fetch_answer_after_reassignment() {
         noting.note(&delivery);
         async { Ok::<(), String>(()) }
     }));
+    eventually("a partition to have moved", || held(&second_handle) == 1 && held(&first_handle) == 1).await;
+    assert_eq!(first_seen.len(), 0, "the answers were not late");
+    cluster.remove_fault(late);
     eventually("all to be handled", || first_seen.len() + second_seen.len() >= 6).await;
-    tokio::time::sleep(Duration::from_secs(2)).await; // the late answers
+    tokio::time::sleep(LATE).await; // until the last of them is there
     assert!(!second_seen.all().is_empty());
     assert_eq!(first_seen.len() + second_seen.len(), 6, "{:?} {:?}", first_seen.all(), second_seen.all());
     for handle in [first_handle, second_handle] {

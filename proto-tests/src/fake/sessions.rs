@@ -1,6 +1,7 @@
 //! Fetch sessions (KIP-227): what a client fetches is remembered by the broker, so that requests name only changes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// One partition of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +68,10 @@ impl Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub(crate) by_id: BTreeMap<i32, Session>,
-    last_id: i32,
 }
+
+/// Ids are unique among all brokers, so that one names its broker.
+static LAST_ID: AtomicI32 = AtomicI32::new(0);
 
 impl Sessions {
     /// `max.incremental.fetch.session.cache.slots` of a real broker; beyond it requests stay without a session.
@@ -79,9 +82,9 @@ impl Sessions {
         if self.by_id.len() >= Self::SLOTS {
             return None;
         }
-        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        self.by_id.insert(self.last_id, session);
-        Some(self.last_id)
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+        self.by_id.insert(id, session);
+        Some(id)
     }
 }
 

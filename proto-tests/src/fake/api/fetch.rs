@@ -18,6 +18,12 @@ impl Api for FetchRequest {
     const PER_PARTITION: bool = true;
 
     async fn handle(self, call: &Call) -> Reply<FetchResponse> {
+        // These are of the session, not of a partition.
+        let of_sessions =
+            [code::FETCH_SESSION_ID_NOT_FOUND, code::INVALID_FETCH_SESSION_EPOCH, code::FETCH_SESSION_TOPIC_ID_ERROR];
+        if let Some(error) = call.refused_with(&of_sessions) {
+            return Reply::Answer(FetchResponse::default().with_error_code(error));
+        }
         let (session, wanted) = match open_session(call, &self) {
             Ok(opened) => opened,
             Err(error) => return Reply::Answer(FetchResponse::default().with_error_code(error)),
@@ -69,7 +75,9 @@ impl Api for FetchRequest {
     }
 
     fn touches(&self, state: &State) -> Vec<(String, i32)> {
-        named(state, self).into_iter().map(|wanted| (wanted.topic, wanted.partition)).collect()
+        let known = state.brokers.values().filter_map(|broker| broker.sessions.by_id.get(&self.session_id));
+        let known = known.filter(|_| self.session_epoch > 0).flat_map(|session| session.wanted.clone());
+        named(state, self).into_iter().chain(known).map(|wanted| (wanted.topic, wanted.partition)).collect()
     }
 }
 
