@@ -9,6 +9,7 @@ mod format;
 mod group;
 mod json;
 mod lines;
+mod log;
 mod out;
 mod perf;
 mod place;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
         }
         Err(error) => return Failure::usage(failure::one_line(&error.to_string())).report(),
     };
+    if let Err(failure) = log::start() {
+        return failure.report();
+    }
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

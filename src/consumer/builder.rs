@@ -70,10 +70,10 @@ pub struct ConsumerBuilder {
 #[derive(Debug)]
 #[must_use = "nothing happens before run()"]
 pub struct Consumer {
-    client: Client,
+    pub(super) client: Client,
     group: Option<Arc<str>>,
     subscription: Subscription,
-    config: Arc<ConsumerConfig>,
+    pub(super) config: Arc<ConsumerConfig>,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
     stop_at_end: bool,
