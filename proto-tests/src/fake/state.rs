@@ -205,6 +205,12 @@ impl State {
         live.get(index).copied()
     }
 
+    /// The group of KIP-848's protocol under this name, unless classic members have taken it over.
+    pub(crate) fn next_group(&self, name: &str) -> Option<&NextGroup> {
+        let taken = self.groups.get(name).is_some_and(Group::has_classic_members);
+        self.next_groups.get(name).filter(|group| group.exists() && !taken)
+    }
+
     pub(crate) fn new_member_id(&mut self, prefix: &str) -> String {
         self.next_member += 1;
         format!("{prefix}-{:08}-member", self.next_member)
