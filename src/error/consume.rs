@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{CallError, MetadataError};
 use crate::config::ConfigError;
@@ -154,6 +155,8 @@ pub enum HandlerFailure {
     Error(Box<dyn Error + Send + Sync>),
     /// It panicked, with this message.
     Panic(String),
+    /// It was not done within `handler.timeout.ms`, and was dropped where it waited.
+    TimedOut(Duration),
 }
 
 impl fmt::Display for HandlerFailure {
@@ -161,6 +164,9 @@ impl fmt::Display for HandlerFailure {
         match self {
             HandlerFailure::Error(error) => write!(f, "{error}"),
             HandlerFailure::Panic(message) => write!(f, "it panicked: {message}"),
+            HandlerFailure::TimedOut(limit) => {
+                write!(f, "it was not done within {} ms (handler.timeout.ms)", limit.as_millis())
+            }
         }
     }
 }
@@ -169,7 +175,7 @@ impl Error for HandlerFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             HandlerFailure::Error(error) => error.source(),
-            HandlerFailure::Panic(_) => None,
+            HandlerFailure::Panic(_) | HandlerFailure::TimedOut(_) => None,
         }
     }
 }
