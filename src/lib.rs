@@ -28,7 +28,7 @@ pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, Revoked, StopReason, Summary,
 };
-pub use consumer::{Deliveries, Pulled, RunBlocking};
+pub use consumer::{Deliveries, Origin, Pulled, RunBlocking};
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
 pub use error::{

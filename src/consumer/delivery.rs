@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::dead_letter::{Family, Origin};
 use crate::io::inbox::{Assigned, Revoked};
 use crate::types::TopicPartition;
 use crate::wire::batch::RawRecord;
@@ -103,9 +104,17 @@ impl Delivery {
         named.last().map(|(_, value)| value.unwrap_or_default())
     }
 
-    /// Which attempt this is, from 1: more than 1 only with `handler.retries`.
+    /// Which attempt this is, from 1: more than 1 only with `handler.retries`, and in a retry topic, where the attempts
+    /// before count too.
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        let before: u32 = Family::Retry.number(self, "attempts").unwrap_or(0);
+        self.attempt.saturating_add(before)
+    }
+
+    /// Where the record was first read, as its headers tell: for one that came through a retry topic, or was written to a
+    /// dead letter topic. None for all others.
+    pub fn origin(&self) -> Option<Origin> {
+        Family::Retry.origin(self).or_else(|| Family::DeadLetter.origin(self))
     }
 
     /// Records between this one and the end of its partition's log, as the last fetch knew it: 0 for the newest. With

@@ -2,6 +2,8 @@
 
 mod blocking;
 mod builder;
+#[expect(dead_code, reason = "the runner takes it up next")]
+mod dead_letter;
 mod deliveries;
 mod delivery;
 #[expect(dead_code, reason = "the runner takes it up next")]
@@ -9,11 +11,14 @@ mod dispose;
 mod handle;
 mod lane;
 mod offer;
+#[expect(dead_code, reason = "the runner takes it up next")]
+mod retry_topics;
 mod run;
 mod source;
 
 pub use blocking::RunBlocking;
 pub use builder::{Consumer, ConsumerBuilder};
+pub use dead_letter::Origin;
 pub use deliveries::{Deliveries, Pulled};
 pub use delivery::Delivery;
 pub use handle::{ConsumerHandle, ConsumerMetrics};
