@@ -20,7 +20,8 @@ mod producer;
 mod record;
 mod sync;
 
-pub use admin::{Admin, ConfigValue, NewTopic, PartitionDescription, TopicDescription};
+pub use admin::{Admin, ConfigValue, NewTopic, OffsetSpec, PartitionDescription, TopicDescription};
+pub use admin::{CommittedOffset, GroupDescription, GroupKind, GroupListing, GroupMember};
 pub use client::{Client, ClientBuilder};
 pub use config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};

@@ -10,6 +10,7 @@ use super::delivery::Delivery;
 use super::handle::ConsumerHandle;
 use super::run::{RunSettings, Runner, Summary};
 use super::source::SourceSettings;
+use super::until_end::Watched;
 use crate::client::Client;
 use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
 use crate::core::retry::Backoff;
@@ -60,6 +61,7 @@ pub struct ConsumerBuilder {
     config: ConsumerConfig,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
+    stop_at_end: bool,
     /// The first property that did not fit, told at the end so that calls can be chained.
     refused: Option<ConfigError>,
 }
@@ -74,6 +76,7 @@ pub struct Consumer {
     pub(super) config: Arc<ConsumerConfig>,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
+    stop_at_end: bool,
     handle: ConsumerHandle,
 }
 
@@ -87,6 +90,7 @@ impl ConsumerBuilder {
             config: ConsumerConfig::default(),
             stop_after: None,
             stop_when_idle: None,
+            stop_at_end: false,
             refused: None,
         }
     }
@@ -189,6 +193,16 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Stops when what is there is handled: each of the consumer's partitions up to where its log ended when the consumer
+    /// started (or first saw the partition). Records that come later are left to the next start. Default never.
+    ///
+    /// Of several members of a group each stops when the partitions are done that it has; those of a member that stopped
+    /// go to the others. One that has no partitions stops when the group has committed all of them up to their ends.
+    pub fn stop_at_end(mut self) -> Self {
+        self.stop_at_end = true;
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -226,6 +240,7 @@ impl ConsumerBuilder {
             config: Arc::new(self.config),
             stop_after: self.stop_after,
             stop_when_idle: self.stop_when_idle,
+            stop_at_end: self.stop_at_end,
             handle,
         })
     }
@@ -254,7 +269,7 @@ impl Consumer {
     }
 
     /// Hands every record to `handler`, until [`ConsumerHandle::shutdown`], a failure, or what `stop_after` and
-    /// `stop_when_idle` ask for.
+    /// `stop_when_idle` and `stop_at_end` ask for.
     ///
     /// Of each partition one record is with its handler at a time, in the order of offsets; partitions go on beside each
     /// other. Handlers run inside this future, on the executor that polls it: any will do. A handler that returns `Ok`
@@ -283,7 +298,7 @@ impl Consumer {
 
     /// Starts fetching; what is returned hands out and commits while it is polled.
     pub(super) fn runner<H, F>(self, handler: H) -> Runner<H, F> {
-        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, handle } = self;
+        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, stop_at_end, handle } = self;
         let ConsumerHandle { inbox, stats } = handle;
         let cluster = client.cluster().clone();
         let thread = cluster.thread().clone();
@@ -297,6 +312,15 @@ impl Consumer {
             stats: stats.clone(),
         };
         thread.spawn(fetcher::run(fetch, fetch_commands));
+        let at_end = stop_at_end.then(|| Watched {
+            cluster: cluster.clone(),
+            config: config.clone(),
+            group: group.clone(),
+            subscription: subscription.clone(),
+            inbox: inbox.clone(),
+            stats: stats.clone(),
+            running: to_membership.downgrade(),
+        });
         let membership = MembershipContext {
             cluster,
             config: config.clone(),
@@ -309,6 +333,9 @@ impl Consumer {
         thread.spawn(membership::run(membership, commands));
         if let Some(idle) = stop_when_idle {
             thread.spawn(watch_idle(idle, inbox.clone(), stats.clone(), to_membership.downgrade()));
+        }
+        if let Some(watched) = at_end {
+            thread.spawn(watched.run());
         }
         let backoff = config.handler_backoff;
         let settings = RunSettings {

@@ -15,6 +15,7 @@ mod offer;
 mod retry_topics;
 mod run;
 mod source;
+mod until_end;
 
 pub use blocking::RunBlocking;
 pub use builder::{Consumer, ConsumerBuilder};

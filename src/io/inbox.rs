@@ -137,6 +137,8 @@ pub enum StopReason {
     MaxRecords,
     /// No record came for as long as `stop_when_idle` allows.
     Idle,
+    /// The logs were handled up to where they ended, as `stop_at_end` asked for.
+    End,
 }
 
 /// What the I/O thread tells the future that runs handlers.
