@@ -38,6 +38,25 @@ impl Delivery {
         self
     }
 
+    /// The same record in memory of its own, so that it does not keep its batch while it waits.
+    pub(crate) fn detached(mut self) -> Delivery {
+        let RawRecord { key, value, headers, .. } = &mut self.record;
+        let start =
+            [key.as_ref(), value.as_ref()].into_iter().flatten().map(|range| range.start).fold(headers.start, u32::min);
+        let bytes = self.section.bytes.get(start as usize..headers.end as usize).map(Bytes::copy_from_slice);
+        let Some(bytes) = bytes else { return self };
+        for range in [key.as_mut(), value.as_mut(), Some(headers)].into_iter().flatten() {
+            *range = range.start - start..range.end - start;
+        }
+        self.section = Arc::new(Section { assigned: self.section.assigned.clone(), bytes });
+        self
+    }
+
+    /// What it shares with the other records of its batch.
+    pub(crate) fn section(&self) -> &Arc<Section> {
+        &self.section
+    }
+
     /// Bytes of key and value.
     #[inline]
     pub(crate) fn payload_len(&self) -> u64 {

@@ -1,19 +1,20 @@
 //! Consuming: records go to a handler, and what it has handled is committed. Nothing else is.
 
+mod alarms;
 mod blocking;
 mod builder;
-#[expect(dead_code, reason = "the runner takes it up next")]
 mod dead_letter;
 mod deliveries;
 mod delivery;
-#[expect(dead_code, reason = "the runner takes it up next")]
 mod dispose;
 mod handle;
 mod lane;
 mod offer;
-#[expect(dead_code, reason = "the runner takes it up next")]
+mod order;
+mod parcel;
 mod retry_topics;
 mod run;
+mod slots;
 mod source;
 mod until_end;
 
@@ -23,6 +24,7 @@ pub use dead_letter::Origin;
 pub use deliveries::{Deliveries, Pulled};
 pub use delivery::Delivery;
 pub use handle::{ConsumerHandle, ConsumerMetrics};
+pub use parcel::Batch;
 pub use run::Summary;
 
 pub use crate::io::inbox::{Revoked, StopReason};

@@ -30,7 +30,9 @@ pub(crate) struct Assigned {
     pub(crate) end: AtomicI64,
     /// No further record of it may be handed out. Set by [`Assigned::revoke`] alone.
     pub(crate) revoked: AtomicBool,
-    /// Who waits for that.
+    /// No record of it is handed out for now. [`Message::Resume`] tells when that is over.
+    pub(crate) paused: AtomicBool,
+    /// Who waits for the revocation.
     waiters: Mutex<Waiters>,
 }
 
@@ -43,8 +45,9 @@ struct Waiters {
 impl Assigned {
     /// A partition whose handling begins where `watermark` does.
     pub(crate) fn new(partition: TopicPartition, epoch: AssignmentEpoch, watermark: Watermark) -> Assigned {
-        let (watermark, end, revoked) = (Mutex::new(watermark), AtomicI64::new(-1), AtomicBool::new(false));
-        Assigned { partition, epoch, watermark, end, revoked, waiters: Mutex::default() }
+        let (watermark, end) = (Mutex::new(watermark), AtomicI64::new(-1));
+        let (revoked, paused) = (AtomicBool::new(false), AtomicBool::new(false));
+        Assigned { partition, epoch, watermark, end, revoked, paused, waiters: Mutex::default() }
     }
 
     /// No further record is handed out from here on; whoever waits for it is told. Once is enough, more does no harm.
@@ -154,12 +157,15 @@ pub(crate) enum Message {
     Fault(TopicPartition, AssignmentEpoch, ConsumeError),
     /// Hand out no more of these; tell when their handlers are done.
     Revoke(Vec<Arc<Assigned>>, oneshot::Sender<()>),
+    /// The partition is not paused any more.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the hand on the consumer pauses and resumes next"))]
+    Resume(TopicPartition),
     /// Stop in good order.
     Stop(StopReason),
     /// Stop: nothing can be fetched or committed any more.
     Failed(ConsumeError),
-    /// Handlers had their time to finish.
-    Expired,
+    /// The time has come that the future set its alarm to.
+    Alarm,
 }
 
 /// What the future tells the I/O thread. Its end tells to finish, too.
@@ -171,7 +177,7 @@ pub(crate) enum Command {
     Finish(oneshot::Sender<Result<(), ConsumeError>>),
 }
 
-/// Messages and woken lanes, and the future to wake.
+/// Messages and woken handlers, and the future to wake.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     state: Mutex<Waiting>,
@@ -180,7 +186,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Waiting {
     messages: VecDeque<Message>,
-    lanes: Vec<usize>,
+    slots: Vec<usize>,
     waker: Option<Waker>,
 }
 
@@ -190,9 +196,9 @@ impl Inbox {
         self.wake_after(|waiting| waiting.messages.push_back(message));
     }
 
-    /// The handler of lane `index` can go on.
-    pub(crate) fn push_lane(&self, index: usize) {
-        self.wake_after(|waiting| waiting.lanes.push(index));
+    /// The handler in slot `index` can go on.
+    pub(crate) fn push_slot(&self, index: usize) {
+        self.wake_after(|waiting| waiting.slots.push(index));
     }
 
     fn wake_after(&self, change: impl FnOnce(&mut Waiting)) {
@@ -207,10 +213,10 @@ impl Inbox {
     }
 
     /// Takes all that waits, into buffers that are empty. `waker` is woken once by what comes next.
-    pub(crate) fn take(&self, waker: &Waker, messages: &mut VecDeque<Message>, lanes: &mut Vec<usize>) {
+    pub(crate) fn take(&self, waker: &Waker, messages: &mut VecDeque<Message>, slots: &mut Vec<usize>) {
         let mut waiting = lock(&self.state);
         std::mem::swap(&mut waiting.messages, messages);
-        std::mem::swap(&mut waiting.lanes, lanes);
+        std::mem::swap(&mut waiting.slots, slots);
         if !waiting.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             waiting.waker = Some(waker.clone());
         }
@@ -275,6 +281,8 @@ pub(crate) struct Stats {
     pub(crate) dead_letters: Counter,
     pub(crate) retried_later: Counter,
     pub(crate) buffered_bytes: AtomicU64,
+    /// Records with handlers, between two attempts, or behind others of their key.
+    pub(crate) in_hand: AtomicU64,
     pub(crate) fetches: Counter,
     pub(crate) fetch_failures: Counter,
     pub(crate) commits: Counter,

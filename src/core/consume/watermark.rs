@@ -149,6 +149,16 @@ impl Watermark {
         Completion::Counted
     }
 
+    /// All records below `offset` that were not handed out before are handled: they were done as soon as they came up.
+    /// `leader_epoch` is that of the last of them.
+    pub(crate) fn complete_at_once(&mut self, offset: i64, leader_epoch: i32) -> Completion {
+        if self.over {
+            return Completion::Discarded;
+        }
+        self.pass(offset, leader_epoch);
+        Completion::Counted
+    }
+
     /// The assignment is over: nothing can be completed or committed any more.
     pub(crate) fn close(&mut self) {
         self.over = true;
