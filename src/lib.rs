@@ -20,12 +20,16 @@ mod producer;
 mod record;
 mod sync;
 
-pub use admin::{Admin, ConfigValue, NewTopic, PartitionDescription, TopicDescription};
+pub use admin::{Admin, ConfigValue, NewTopic, OffsetSpec, PartitionDescription, TopicDescription};
+pub use admin::{CommittedOffset, GroupDescription, GroupKind, GroupListing, GroupMember};
 pub use client::{Client, ClientBuilder};
 pub use config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
 pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
-pub use consumer::{Batch, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, StopReason, Summary};
+pub use consumer::{Batch, Deliveries, Origin, Pulled, RunBlocking};
+pub use consumer::{
+    Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, Revoked, StopReason, Summary,
+};
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
 pub use error::{

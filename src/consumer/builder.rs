@@ -11,8 +11,10 @@ use super::delivery::Delivery;
 use super::dispose::Disposer;
 use super::handle::ConsumerHandle;
 use super::parcel::Batch;
+use super::retry_topics;
 use super::run::{RunSettings, Runner, Summary};
 use super::source::SourceSettings;
+use super::until_end::Watched;
 use crate::client::Client;
 use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OnFailure, Order, OutOfRange, RetryTopic, Settings};
 use crate::core::retry::Backoff;
@@ -65,6 +67,7 @@ pub struct ConsumerBuilder {
     config: ConsumerConfig,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
+    stop_at_end: bool,
     /// The first property that did not fit, told at the end so that calls can be chained.
     refused: Option<ConfigError>,
 }
@@ -73,12 +76,13 @@ pub struct ConsumerBuilder {
 #[derive(Debug)]
 #[must_use = "nothing happens before run()"]
 pub struct Consumer {
-    client: Client,
+    pub(super) client: Client,
     group: Option<Arc<str>>,
     subscription: Subscription,
-    config: Arc<ConsumerConfig>,
+    pub(super) config: Arc<ConsumerConfig>,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
+    stop_at_end: bool,
     handle: ConsumerHandle,
 }
 
@@ -92,6 +96,7 @@ impl ConsumerBuilder {
             config: ConsumerConfig::default(),
             stop_after: None,
             stop_when_idle: None,
+            stop_at_end: false,
             refused: None,
         }
     }
@@ -266,6 +271,16 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Stops when what is there is handled: each of the consumer's partitions up to where its log ended when the consumer
+    /// started (or first saw the partition). Records that come later are left to the next start. Default never.
+    ///
+    /// Of several members of a group each stops when the partitions are done that it has; those of a member that stopped
+    /// go to the others. One that has no partitions stops when the group has committed all of them up to their ends.
+    pub fn stop_at_end(mut self) -> Self {
+        self.stop_at_end = true;
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -276,7 +291,7 @@ impl ConsumerBuilder {
         }
         self.config.validate()?;
         let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()).into());
-        let subscription = match (self.topics.is_empty(), self.partitions.is_empty()) {
+        let mut subscription = match (self.topics.is_empty(), self.partitions.is_empty()) {
             (false, true) if self.group.is_none() => {
                 return conflict("a consumer without group cannot share topics: use assign() instead of topics()");
             }
@@ -288,6 +303,7 @@ impl ConsumerBuilder {
         if self.group.as_ref().is_some_and(|group| group.is_empty()) {
             return conflict("the name of a group must not be empty");
         }
+        retry_topics::subscribe(&mut subscription, self.group.as_deref(), &self.config)?;
         let names: Vec<&Arc<str>> = match &subscription {
             Subscription::Topics(topics) => topics.iter().collect(),
             Subscription::Partitions(partitions) => partitions.iter().map(|(partition, _)| &partition.topic).collect(),
@@ -303,6 +319,7 @@ impl ConsumerBuilder {
             config: Arc::new(self.config),
             stop_after: self.stop_after,
             stop_when_idle: self.stop_when_idle,
+            stop_at_end: self.stop_at_end,
             handle,
         })
     }
@@ -347,7 +364,7 @@ impl Consumer {
     }
 
     /// Hands every record to `handler`, until [`ConsumerHandle::shutdown`], a failure, or what `stop_after` and
-    /// `stop_when_idle` ask for.
+    /// `stop_when_idle` and `stop_at_end` ask for.
     ///
     /// Of each partition one record is with its handler at a time, in the order of offsets; partitions go on beside each
     /// other. With [`Order::Key`] that holds for each key, and with [`Order::None`] there is no order; up to
@@ -425,12 +442,14 @@ impl Consumer {
     }
 
     fn start<H, F, P>(self, handler: H, batch: usize) -> Runner<H, F, P> {
-        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, handle } = self;
+        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, stop_at_end, handle } = self;
         let ConsumerHandle { inbox, stats } = handle;
         let cluster = client.cluster().clone();
         let thread = cluster.thread().clone();
         let (to_fetcher, fetch_commands) = mpsc::unbounded_channel();
         let (to_membership, commands) = mpsc::unbounded_channel();
+        let disposer = Disposer::new(&config, group.as_ref(), &client, &stats);
+        disposer.look_for_topics();
         let fetch = FetchContext {
             cluster: cluster.clone(),
             config: config.clone(),
@@ -439,6 +458,15 @@ impl Consumer {
             stats: stats.clone(),
         };
         thread.spawn(fetcher::run(fetch, fetch_commands));
+        let at_end = stop_at_end.then(|| Watched {
+            cluster: cluster.clone(),
+            config: config.clone(),
+            group: group.clone(),
+            subscription: subscription.clone(),
+            inbox: inbox.clone(),
+            stats: stats.clone(),
+            running: to_membership.downgrade(),
+        });
         let membership = MembershipContext {
             cluster,
             config: config.clone(),
@@ -452,12 +480,15 @@ impl Consumer {
         if let Some(idle) = stop_when_idle {
             thread.spawn(watch_idle(idle, inbox.clone(), stats.clone(), to_membership.downgrade()));
         }
-        let settings = run_settings(&config, batch, stop_after);
+        if let Some(watched) = at_end {
+            thread.spawn(watched.run());
+        }
+        let settings = run_settings(&config, disposer, batch, stop_after);
         Runner::new(handler, settings, inbox, to_membership, stats, thread)
     }
 }
 
-fn run_settings(config: &ConsumerConfig, batch: usize, stop_after: Option<u64>) -> RunSettings {
+fn run_settings(config: &ConsumerConfig, disposer: Disposer, batch: usize, stop_after: Option<u64>) -> RunSettings {
     let backoff = config.handler_backoff;
     let workers = match (config.workers, config.order) {
         (0, Order::Partition) => usize::MAX,
@@ -476,7 +507,7 @@ fn run_settings(config: &ConsumerConfig, batch: usize, stop_after: Option<u64>) 
         handler_timeout: config.handler_timeout,
         retries: config.handler_retries,
         backoff: Backoff::new(backoff, backoff.saturating_mul(HANDLER_BACKOFF_GROWTH)),
-        disposer: Disposer::new(config),
+        disposer,
         keep: config.handler_retries > 0 || config.on_failure != OnFailure::Stop || delays,
         delays,
         commit_records: config.commit_records,

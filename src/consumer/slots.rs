@@ -170,7 +170,7 @@ impl<F, P> Slot<F, P> {
     /// Drops the handler where it is. Should that panic, it counts as its failure.
     pub(super) fn abandon(&mut self) -> Option<HandlerFailure> {
         let dropped = catch_unwind(AssertUnwindSafe(|| self.future.set(None)));
-        dropped.err().map(|panic| HandlerFailure::Panic(message(&*panic)))
+        dropped.err().map(|panic| HandlerFailure::Panic(panic_message(&*panic)))
     }
 }
 
@@ -193,7 +193,7 @@ where
         let outcome = match future.poll(&mut Context::from_waker(&self.waker)) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => Ok(()),
-            Poll::Ready(Err(error)) => Err(HandlerFailure::Error(error.into())),
+            Poll::Ready(Err(error)) => Err(HandlerFailure::of(error)),
         };
         // What the future still holds is dropped here; a panic of that is the handler's failure too.
         self.future.set(None);
@@ -213,7 +213,7 @@ where
     /// The handler panicked.
     pub(super) fn on_panic(&mut self, panic: &(dyn std::any::Any + Send)) -> Poll<Result<(), HandlerFailure>> {
         self.abandon();
-        Poll::Ready(Err(HandlerFailure::Panic(message(panic))))
+        Poll::Ready(Err(HandlerFailure::Panic(panic_message(panic))))
     }
 }
 
@@ -237,7 +237,7 @@ impl Wake for Signal {
 }
 
 /// The text of a panic.
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("without a message").to_owned()
 }

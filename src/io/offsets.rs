@@ -144,7 +144,8 @@ fn offsets_in(response: OffsetFetchResponse) -> HashMap<TopicPartition, (i64, i3
     offsets
 }
 
-/// Offsets by timestamp, or [`EARLIEST`] or [`LATEST`], from the leaders. Tries until it has all.
+/// Offsets by timestamp, or [`EARLIEST`] or [`LATEST`], from the leaders; -1 where no record has that timestamp or a later
+/// one. Tries until it has all.
 pub(crate) async fn list(
     cluster: &Cluster,
     partitions: &[TopicPartition],
@@ -172,7 +173,9 @@ pub(crate) async fn list(
                     let partition = TopicPartition { topic: topic.clone(), partition: answer.partition };
                     match verdict(answer.error) {
                         FetchVerdict::Done => {
-                            found.insert(partition, (answer.offset.max(0), answer.leader_epoch));
+                            // -1 is an answer about a time: no record is as late.
+                            let least = if timestamp >= 0 { -1 } else { 0 };
+                            found.insert(partition, (answer.offset.max(least), answer.leader_epoch));
                         }
                         FetchVerdict::Refresh | FetchVerdict::Retry => why = answer.error.to_string(),
                         FetchVerdict::OutOfRange | FetchVerdict::Fatal => {

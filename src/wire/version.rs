@@ -48,6 +48,8 @@ api_keys! {
     Heartbeat = 12, flexible from 4;
     LeaveGroup = 13, flexible from 4;
     SyncGroup = 14, flexible from 4;
+    DescribeGroups = 15, flexible from 5;
+    ListGroups = 16, flexible from 3;
     SaslHandshake = 17, flexible from 0x7fff;
     ApiVersions = 18, flexible from 3;
     CreateTopics = 19, flexible from 5;
@@ -56,7 +58,9 @@ api_keys! {
     OffsetForLeaderEpoch = 23, flexible from 4;
     DescribeConfigs = 32, flexible from 4;
     SaslAuthenticate = 36, flexible from 2;
+    DeleteGroups = 42, flexible from 2;
     DescribeProducers = 61, flexible from 0;
+    ConsumerGroupDescribe = 69, flexible from 0;
 }
 
 impl ApiKey {

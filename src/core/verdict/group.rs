@@ -104,6 +104,46 @@ pub(crate) fn committed(code: ErrorCode) -> CommittedVerdict {
     }
 }
 
+/// What is done after an answer to a request about a group that comes from outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LookupVerdict {
+    /// The answer can be used.
+    Done,
+    /// There is no such group, or it is of another protocol.
+    Missing,
+    /// It has members, and only they may do that.
+    HasMembers,
+    /// Again after a pause.
+    Retry,
+    /// Ask for the coordinator anew, then again.
+    FindCoordinator,
+    /// It can never succeed.
+    Refused,
+}
+
+/// Decides about an answer to ListGroups, DescribeGroups, ConsumerGroupDescribe and DeleteGroups, and to OffsetFetch and
+/// OffsetCommit from no member.
+pub(crate) fn lookup(code: ErrorCode) -> LookupVerdict {
+    match code {
+        ErrorCode::NONE => LookupVerdict::Done,
+        ErrorCode::GROUP_ID_NOT_FOUND => LookupVerdict::Missing,
+        // What a commit without member id gets from a group that has members depends on its protocol and state.
+        ErrorCode::NON_EMPTY_GROUP
+        | ErrorCode::UNKNOWN_MEMBER_ID
+        | ErrorCode::ILLEGAL_GENERATION
+        | ErrorCode::REBALANCE_IN_PROGRESS
+        | ErrorCode::STALE_MEMBER_EPOCH
+        | ErrorCode::FENCED_MEMBER_EPOCH => LookupVerdict::HasMembers,
+        ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => LookupVerdict::FindCoordinator,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::UNSTABLE_OFFSET_COMMIT
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::UNKNOWN_SERVER_ERROR => LookupVerdict::Retry,
+        _ => LookupVerdict::Refused,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +160,6 @@ mod tests {
         assert_eq!(membership(ErrorCode(999)), GroupVerdict::Fatal);
         assert_eq!(commit(ErrorCode(999)), CommitVerdict::Refused);
         assert_eq!(committed(ErrorCode(999)), CommittedVerdict::Refused);
+        assert_eq!(lookup(ErrorCode(999)), LookupVerdict::Refused);
     }
 }

@@ -6,7 +6,6 @@ mod requests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -330,7 +329,7 @@ impl Membership {
         self.giving_back.clone_from(&assigned);
         self.revocation += 1;
         let revocation = self.revocation;
-        assigned.iter().for_each(|assigned| assigned.revoked.store(true, Ordering::Release));
+        assigned.iter().for_each(|assigned| assigned.revoke());
         let _ = self.context.fetcher.send(FetchCommand::End(assigned.clone()));
         let (tell, done) = oneshot::channel();
         self.context.inbox.push(Message::Revoke(assigned.clone(), tell));
@@ -376,7 +375,7 @@ impl Membership {
             }
         }
         for assigned in &closed {
-            assigned.revoked.store(true, Ordering::Release);
+            assigned.revoke();
             lock(&assigned.watermark).close();
         }
         self.assigned.retain(|assigned| !closed.iter().any(|closed| Arc::ptr_eq(assigned, closed)));

@@ -51,6 +51,7 @@ fn join(call: &Call, request: &JoinGroupRequest) -> Answer<Joined> {
     let ask = JoinAsk {
         member_id: request.member_id.to_string(),
         new_member_id,
+        client_id: call.client_id.clone(),
         instance: request.group_instance_id.as_ref().map(|instance| instance.to_string()),
         session_timeout_ms,
         // Version 0 has only the session timeout.

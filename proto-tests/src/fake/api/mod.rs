@@ -2,9 +2,11 @@
 
 mod api_versions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_configs;
+mod describe_groups;
 mod describe_producers;
 mod fetch;
 mod find_coordinator;
@@ -12,6 +14,7 @@ mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
 mod offset_commit;
@@ -111,6 +114,8 @@ pub(crate) async fn answer(shared: &Arc<Shared>, broker: i32, frame: Bytes) -> O
         12 => serve::<m::HeartbeatRequest>(shared, broker, version, frame).await,
         13 => serve::<m::LeaveGroupRequest>(shared, broker, version, frame).await,
         14 => serve::<m::SyncGroupRequest>(shared, broker, version, frame).await,
+        15 => serve::<m::DescribeGroupsRequest>(shared, broker, version, frame).await,
+        16 => serve::<m::ListGroupsRequest>(shared, broker, version, frame).await,
         18 => serve::<m::ApiVersionsRequest>(shared, broker, version, frame).await,
         19 => serve::<m::CreateTopicsRequest>(shared, broker, version, frame).await,
         20 => serve::<m::DeleteTopicsRequest>(shared, broker, version, frame).await,
@@ -118,6 +123,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, broker: i32, frame: Bytes) -> O
         22 => serve::<m::InitProducerIdRequest>(shared, broker, version, frame).await,
         23 => serve::<m::OffsetForLeaderEpochRequest>(shared, broker, version, frame).await,
         32 => serve::<m::DescribeConfigsRequest>(shared, broker, version, frame).await,
+        42 => serve::<m::DeleteGroupsRequest>(shared, broker, version, frame).await,
         61 => serve::<m::DescribeProducersRequest>(shared, broker, version, frame).await,
         _ => Outcome::Close,
     }
