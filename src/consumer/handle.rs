@@ -38,6 +38,8 @@ pub struct ConsumerMetrics {
     pub fetches: u64,
     /// Such requests that failed.
     pub fetch_failures: u64,
+    /// Logs that were found cut below what was read of them, with `data.loss` set to go on.
+    pub data_losses: u64,
     /// Commits that the coordinator took.
     pub commits: u64,
     /// Commits that failed; each is tried again while the assignment lasts.
@@ -72,6 +74,7 @@ impl ConsumerHandle {
             buffered_bytes: stats.buffered_bytes.load(Ordering::Relaxed),
             fetches: stats.fetches.get(),
             fetch_failures: stats.fetch_failures.get(),
+            data_losses: stats.data_losses.get(),
             commits: stats.commits.get(),
             commit_failures: stats.commit_failures.get(),
             rebalances: stats.rebalances.get(),

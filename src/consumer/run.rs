@@ -260,3 +260,6 @@ where
         Poll::Ready(Ok(Summary { records: self.handled, discarded: self.discarded, reason }))
     }
 }
+
+#[cfg(test)]
+mod tests;

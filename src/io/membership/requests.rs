@@ -109,6 +109,7 @@ impl Membership {
                 // a slow member: the leave, which would end it, must not stand behind it.
                 self.send_on(Lane::Control, id, request, timeout, |id, _| Event::Left(id));
             }
+            Action::ConsumerHeartbeat { .. } | Action::ResolveTopics { .. } => {}
             Action::Assign { .. } | Action::Revoke { .. } | Action::Fail(_) => {}
         }
     }
