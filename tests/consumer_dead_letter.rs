@@ -346,3 +346,27 @@ async fn retry_topic_write_fails() {
     assert!(named, "{error:?}");
     assert_eq!(committed(&cluster, 0), Some(1));
 }
+
+/// Records that wait for their time fill no more than their share of the fetch buffer: the topic itself is read on.
+#[tokio::test]
+async fn what_waits_in_retry_topics_does_not_use_up_the_fetch_buffer() {
+    const WAITING: i32 = 6;
+    let cluster = cluster("orders", 1);
+    ["later", "dead"].iter().for_each(|topic| cluster.create_topic(topic, WAITING));
+    let client = client(&cluster).await;
+    // More than the buffer holds, of each partition.
+    let value = "x".repeat(10_000);
+    for partition in 0..WAITING {
+        (0..20).for_each(|_| write(&cluster, "later", partition, &[&value]));
+    }
+    let consumer = to_dead(&client).retry_topic("later", Duration::from_secs(3600)).stop_after(20);
+    let consumer = consumer.buffer_bytes(1 << 20).build().unwrap();
+    let handle = consumer.handle();
+    let running = tokio::spawn(consumer.run(picky));
+    eventually("what waits is fetched", || handle.metrics().buffered_bytes >= 800_000).await;
+    for n in 0..20 {
+        write(&cluster, "orders", 0, &[&format!("{n} {}", "y".repeat(10_000))]);
+    }
+    timeout(PATIENCE, running).await.expect("orders are read on").unwrap().unwrap();
+    assert_eq!(committed(&cluster, 0), Some(20));
+}
