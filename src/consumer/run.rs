@@ -63,7 +63,8 @@ pub(super) struct RunSettings {
     pub(super) handler_timeout: Duration,
     pub(super) retries: u32,
     pub(super) backoff: Backoff,
-    pub(super) disposer: Disposer,
+    /// Brings records out of the way that cannot be handled; none when they stop the consumer.
+    pub(super) disposer: Option<Disposer>,
     /// Records whose handler fails are needed once more: for another attempt, or to be disposed of.
     pub(super) keep: bool,
     /// Some records must not be handled before their time.
@@ -99,6 +100,8 @@ pub(super) struct Runner<H, F, P = Delivery> {
     alarms: Alarms,
     shutdown: Alarm,
     revoking: Vec<(Vec<Arc<Assigned>>, oneshot::Sender<()>)>,
+    /// How many further records are copied out of the fetched bytes before they go to a handler.
+    detaching: u32,
     /// Records given to handlers, but for those whose handling came to nothing here.
     handed_out: u64,
     handled: u64,
@@ -133,9 +136,10 @@ impl<H, F, P> Runner<H, F, P> {
         stats: Arc<Stats>,
         thread: IoThread,
     ) -> Self {
-        let gate = Gate { disposer: settings.disposer.clone(), thread: thread.clone() };
+        let delaying = settings.disposer.clone().filter(|_| settings.delays);
+        let gate = delaying.map(|disposer| Gate { disposer, thread: thread.clone() });
         Runner {
-            gate: settings.delays.then(|| Arc::new(gate)),
+            gate: gate.map(Arc::new),
             slots: Slots::new(inbox.clone()),
             alarms: Alarms::new(thread.clone(), inbox.clone()),
             handler,
@@ -155,6 +159,7 @@ impl<H, F, P> Runner<H, F, P> {
             woken: Vec::new(),
             shutdown: Alarm::default(),
             revoking: Vec::new(),
+            detaching: 0,
             handed_out: 0,
             handled: 0,
             discarded: 0,

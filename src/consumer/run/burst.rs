@@ -16,6 +16,11 @@ use crate::core::consume::watermark::Completion;
 use crate::error::{ConsumeError, HandlerFailure};
 use crate::sync::lock;
 
+/// While a handler is at work its partition is read on, unless its order forbids that. A record that shared the fetched
+/// bytes would keep a whole answer in memory for as long, and each worker another one. So after a handler that is not done
+/// at once, so many records are copied out before they go to theirs.
+const DETACHING: u32 = 10_000;
+
 /// Why a burst ended.
 pub(super) enum Halt {
     /// Its turn is over.
@@ -65,7 +70,7 @@ where
             limit => u32::try_from(limit.saturating_sub(self.uncommitted)).unwrap_or(most).clamp(1, most),
         };
         let index = self.slots.spare();
-        let Runner { handler, settings, lanes, slots, thread, .. } = self;
+        let Runner { handler, settings, lanes, slots, thread, detaching, .. } = self;
         let (lane, slot) = (&mut lanes[at], slots.get(index));
         let keyed = settings.order == Order::Key;
         let keep = settings.keep || keyed;
@@ -101,7 +106,11 @@ where
                 }
                 let (offset, leader_epoch) = (next.record.offset, next.leader_epoch);
                 let batch = u32::try_from(room - run.handed_out).unwrap_or(u32::MAX).min(settings.batch);
-                let parcel = P::gather(next, lane, batch, &mut slot.tokens);
+                let mut parcel = P::gather(next, lane, batch, &mut slot.tokens);
+                if *detaching > 0 {
+                    *detaching -= 1;
+                    parcel = parcel.detached();
+                }
                 let deliveries = parcel.deliveries();
                 let (records, bytes) =
                     (deliveries.len() as u32, deliveries.iter().map(|delivery| delivery.payload_len()).sum());
@@ -115,7 +124,12 @@ where
                 let polled = slot.start(handler, parcel);
                 calling = false;
                 match polled {
-                    Poll::Pending => return Halt::Pending(index),
+                    Poll::Pending => {
+                        if settings.order != Order::Partition {
+                            *detaching = DETACHING;
+                        }
+                        return Halt::Pending(index);
+                    }
                     Poll::Ready(Err(failure)) => return Halt::Failed(index, failure),
                     Poll::Ready(Ok(())) => {}
                 }

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use super::{Phase, Runner};
 use crate::consumer::alarms::Whom;
-use crate::consumer::dispose::Disposed;
+use crate::consumer::dispose::{Disposed, Disposer};
 use crate::consumer::parcel::Parcel;
 use crate::consumer::slots::State;
 use crate::core::consume::watermark::{Completion, HandedOut};
@@ -124,24 +124,26 @@ where
             let at = slot.lane;
             return self.enqueue(at);
         }
-        if self.settings.keep {
-            self.dispose(index, attempt, failure);
-        } else {
-            self.stop(Err(ConsumeError::Handler { partition, offset, attempts: attempt, failure, commit: None }));
-            self.free(index);
+        match self.settings.disposer.clone() {
+            Some(disposer) => self.dispose(index, &disposer, attempt, failure),
+            None => {
+                self.stop(Err(ConsumeError::Handler { partition, offset, attempts: attempt, failure, commit: None }));
+                self.free(index);
+            }
         }
     }
 
     /// Brings records out of the way that cannot be handled, each by itself.
-    fn dispose(&mut self, index: usize, attempts: u32, failure: HandlerFailure) {
+    fn dispose(&mut self, index: usize, disposer: &Disposer, attempts: u32, failure: HandlerFailure) {
         let slot = self.slots.get(index);
         let Some(parcel) = slot.again.take() else { return };
         let tokens = std::mem::take(&mut slot.tokens);
         let failures = shares(failure, tokens.len());
-        let disposals =
-            tokens.into_iter().zip(parcel.deliveries()).zip(failures).map(|((token, delivery), failure)| {
-                (token, self.settings.disposer.dispose(delivery, attempts, failure))
-            });
+        let disposals = tokens
+            .into_iter()
+            .zip(parcel.deliveries())
+            .zip(failures)
+            .map(|((token, delivery), failure)| (token, disposer.dispose(delivery, attempts, failure)));
         slot.state = State::Disposing(disposals.collect());
         self.go_on_disposing(index);
     }
