@@ -30,6 +30,7 @@ fuzz_target!(|data: &[u8]| {
         decode::<describe_configs::DescribeConfigsRequest>,
         decode::<describe_groups::DescribeGroupsRequest>,
         decode::<describe_producers::DescribeProducersRequest>,
+        decode::<consumer_group_heartbeat::ConsumerGroupHeartbeatRequest>,
         decode::<fetch::FetchRequest>,
         decode::<find_coordinator::FindCoordinatorRequest>,
         decode::<heartbeat::HeartbeatRequest>,

@@ -290,7 +290,7 @@ impl Work {
 
     async fn group_offsets(&self, name: &Arc<str>) -> Result<BTreeMap<TopicPartition, CommittedOffset>, AdminError> {
         // Offsets of a transaction that is still open are not the group's yet: what it had before is told.
-        let request = OffsetFetchRequest { group: name.clone(), topics: None, require_stable: false };
+        let request = OffsetFetchRequest { group: name.clone(), topics: None, require_stable: false, member: None };
         let fetched = self.at_coordinator(name, "look-up of offsets", |connection, timeout| {
             let answer = connection.submit(&request, timeout);
             async move {

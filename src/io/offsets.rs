@@ -203,7 +203,7 @@ async fn committed(
     counts: &BTreeMap<Arc<str>, i32>,
 ) -> Result<HashMap<TopicPartition, Committed>, ConsumeError> {
     let topics = counts.iter().map(|(topic, count)| (topic.clone(), (0..*count).collect())).collect();
-    let request = OffsetFetchRequest { group: group.clone(), topics: Some(topics), require_stable: true };
+    let request = OffsetFetchRequest { group: group.clone(), topics: Some(topics), require_stable: true, member: None };
     let timeout = cluster.config().request_timeout;
     let mut attempt = 0;
     loop {

@@ -5,6 +5,8 @@ pub(crate) mod assignor;
 pub(crate) mod fetch;
 pub(crate) mod group;
 pub(crate) mod history;
+pub(crate) mod pattern;
 pub(crate) mod progress;
 pub(crate) mod protocol;
+pub(crate) mod slow;
 pub(crate) mod watermark;

@@ -37,6 +37,7 @@ throttled!(
     delete_topics::DeleteTopicsResponse,
     describe_configs::DescribeConfigsResponse,
     describe_groups::DescribeGroupsResponse,
+    consumer_group_heartbeat::ConsumerGroupHeartbeatResponse,
     describe_producers::DescribeProducersResponse,
     fetch::FetchResponse,
     find_coordinator::FindCoordinatorResponse,

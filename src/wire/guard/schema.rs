@@ -32,6 +32,7 @@ pub(super) fn fields(api: ApiKey) -> Option<&'static [Field]> {
         ApiKey::ListGroups => Some(LIST_GROUPS),
         ApiKey::DeleteGroups => Some(DELETE_GROUPS),
         ApiKey::ConsumerGroupDescribe => Some(CONSUMER_GROUP_DESCRIBE),
+        ApiKey::ConsumerGroupHeartbeat => Some(CONSUMER_GROUP_HEARTBEAT),
         ApiKey::Produce | ApiKey::Fetch => None,
     }
 }
@@ -385,4 +386,19 @@ const CONSUMER_GROUP_DESCRIBE: &[Field] = &[
         ])), (0, OPEN), NEVER, None), // Members
         Field(Fixed(4), (0, OPEN), NEVER, None), // AuthorizedOperations
     ])), (0, OPEN), NEVER, None), // Groups
+];
+
+const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+    Field(Fixed(4), (0, OPEN), NEVER, None), // ThrottleTimeMs
+    Field(Fixed(2), (0, OPEN), NEVER, None), // ErrorCode
+    Field(Text, (0, OPEN), (0, OPEN), None), // ErrorMessage
+    Field(Text, (0, OPEN), (0, OPEN), None), // MemberId
+    Field(Fixed(4), (0, OPEN), NEVER, None), // MemberEpoch
+    Field(Fixed(4), (0, OPEN), NEVER, None), // HeartbeatIntervalMs
+    Field(Struct(&[
+        Field(Array(&Struct(&[
+            Field(Fixed(16), (0, OPEN), NEVER, None), // TopicId
+            Field(Array(&Fixed(4)), (0, OPEN), NEVER, None), // Partitions
+        ])), (0, OPEN), NEVER, None), // TopicPartitions
+    ]), (0, OPEN), (0, OPEN), None), // Assignment
 ];

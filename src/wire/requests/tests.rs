@@ -258,6 +258,22 @@ fn every_request_can_be_written_in_every_version() {
         client_software_name: "indelible",
         client_software_version: "0.1.0",
     });
+    for full in [true, false] {
+        goes_out::<_, messages::ConsumerGroupHeartbeatRequest>(
+            &consumer_group_heartbeat::ConsumerGroupHeartbeatRequest {
+                group: group.clone(),
+                member_id: member_id.clone(),
+                member_epoch: 4,
+                instance_id: full.then(|| "i-1".into()),
+                rack: full.then(|| "r-1".into()),
+                rebalance_timeout_ms: if full { 300_000 } else { -1 },
+                topics: full.then(|| vec![topic.clone()]),
+                pattern: None,
+                assignor: full.then(|| "uniform".into()),
+                owned: full.then(|| vec![(ID, vec![0, 1])]),
+            },
+        );
+    }
     goes_out::<_, messages::CreateTopicsRequest>(&create_topics::CreateTopicsRequest {
         topics: vec![create_topics::CreatableTopic {
             name: topic.clone(),
@@ -351,6 +367,7 @@ fn every_request_can_be_written_in_every_version() {
         group: group.clone(),
         topics: Some(vec![(topic.clone(), vec![0, 1])]),
         require_stable: true,
+        member: None,
     });
     goes_out::<_, messages::OffsetForLeaderEpochRequest>(&offset_for_leader_epoch::OffsetForLeaderEpochRequest {
         topics: vec![(
@@ -496,6 +513,73 @@ fn groups_of_the_consumer_protocol_are_read_in_every_version() {
         };
         assert_eq!(response, expected, "version {version}");
     }
+}
+
+#[test]
+fn consumer_group_heartbeats_are_byte_for_byte_those_of_kafka_protocol() {
+    use kafka_protocol::messages::{
+        consumer_group_heartbeat_request as request, consumer_group_heartbeat_response as answer,
+    };
+    let ours = consumer_group_heartbeat::ConsumerGroupHeartbeatRequest {
+        group: "billing".into(),
+        member_id: "m-1".into(),
+        member_epoch: 4,
+        instance_id: None,
+        rack: Some("r-1".into()),
+        rebalance_timeout_ms: 300_000,
+        topics: None,
+        pattern: Some("orders.*".into()),
+        assignor: None,
+        owned: Some(vec![(ID, vec![0, 1])]),
+    };
+    assert!(ours.encode(0, &mut Chunks::default()).is_err(), "version 0 has no patterns");
+    let owned = request::TopicPartitions::default().with_topic_id(uuid()).with_partitions(vec![0, 1]);
+    let message = messages::ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group_id("billing"))
+        .with_member_id(text("m-1"))
+        .with_member_epoch(4)
+        .with_rack_id(Some(text("r-1")))
+        .with_rebalance_timeout_ms(300_000)
+        .with_subscribed_topic_regex(Some(text("orders.*")))
+        .with_topic_partitions(Some(vec![owned]));
+    assert_eq!(bytes_of(&ours, 1), theirs(&message, 1));
+    for version in 0..=1 {
+        let message = messages::ConsumerGroupHeartbeatResponse::default()
+            .with_throttle_time_ms(17)
+            .with_member_id(Some(text("m-1")))
+            .with_member_epoch(5)
+            .with_heartbeat_interval_ms(3000);
+        let decoded = |message: &messages::ConsumerGroupHeartbeatResponse| {
+            consumer_group_heartbeat::ConsumerGroupHeartbeatRequest::decode(version, theirs(message, version)).unwrap()
+        };
+        let unchanged = decoded(&message);
+        assert_eq!((unchanged.throttle_ms, unchanged.member_epoch, unchanged.heartbeat_interval_ms), (17, 5, 3000));
+        assert_eq!(unchanged.assignment, None, "no word about the assignment");
+        let assigned = answer::TopicPartitions::default().with_topic_id(uuid()).with_partitions(vec![2, 7]);
+        let assigned = answer::Assignment::default().with_topic_partitions(vec![assigned]);
+        let told = decoded(&message.clone().with_assignment(Some(assigned)));
+        assert_eq!(told.assignment, Some(vec![(ID, vec![2, 7])]));
+        let nothing = decoded(&message.clone().with_assignment(Some(answer::Assignment::default())));
+        assert_eq!(nothing.assignment, Some(Vec::new()), "an assignment of nothing is told from none");
+        let refused = decoded(&message.with_error_code(110).with_error_message(Some(text("too old"))));
+        assert_eq!((refused.error, refused.message.as_str()), (ErrorCode::FENCED_MEMBER_EPOCH, "too old"));
+    }
+}
+
+#[test]
+fn commits_and_look_ups_carry_the_member_epoch() {
+    let look_up = offset_fetch::OffsetFetchRequest {
+        group: "billing".into(),
+        topics: None,
+        require_stable: true,
+        member: Some(("m-1".to_owned(), 4)),
+    };
+    let read = |version| {
+        let mut bytes = Bytes::from(bytes_of(&look_up, version));
+        messages::OffsetFetchRequest::decode(&mut bytes, version).unwrap().groups.remove(0)
+    };
+    assert_eq!((read(9).member_id, read(9).member_epoch), (Some(text("m-1")), 4));
+    assert_eq!((read(8).member_id, read(8).member_epoch), (None, -1), "version 8 has no room for it");
 }
 
 #[test]

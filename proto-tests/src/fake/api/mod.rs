@@ -1,6 +1,7 @@
 //! From a frame to its answer: header, faults, the handler of the API key, encoding.
 
 mod api_versions;
+mod consumer_group_heartbeat;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
@@ -125,6 +126,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, broker: i32, frame: Bytes) -> O
         32 => serve::<m::DescribeConfigsRequest>(shared, broker, version, frame).await,
         42 => serve::<m::DeleteGroupsRequest>(shared, broker, version, frame).await,
         61 => serve::<m::DescribeProducersRequest>(shared, broker, version, frame).await,
+        68 => serve::<m::ConsumerGroupHeartbeatRequest>(shared, broker, version, frame).await,
         _ => Outcome::Close,
     }
 }

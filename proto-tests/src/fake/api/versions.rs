@@ -3,7 +3,7 @@
 use crate::fake::state::State;
 
 /// (API key, lowest, highest version).
-const RANGES: [(i16, i16, i16); 22] = [
+const RANGES: [(i16, i16, i16); 23] = [
     (0, 3, 13),
     (1, 4, 17),
     (2, 1, 10),
@@ -26,6 +26,7 @@ const RANGES: [(i16, i16, i16); 22] = [
     (32, 1, 4),
     (42, 0, 2),
     (61, 0, 0),
+    (68, 0, 1),
 ];
 
 /// The ranges with the limits that a test has set.
