@@ -338,10 +338,10 @@ impl Membership {
         let epoch = self.epoch;
         self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
         self.context.stats.rebalances.add(1);
-        self.count_beginning();
         if partitions.is_empty() && !self.owned.is_empty() {
             return; // all stays as it was
         }
+        self.count_beginning();
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
