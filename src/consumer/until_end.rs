@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,7 +11,7 @@ use crate::config::ConsumerConfig;
 use crate::error::ConsumeError;
 use crate::io::cluster::{Cluster, Lane};
 use crate::io::inbox::{Assigned, Command, Inbox, Message, Stats, StopReason};
-use crate::io::membership::Subscription;
+use crate::io::membership::{self, Subscription};
 use crate::io::offsets::{self, LATEST};
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -59,6 +60,9 @@ impl Watched {
             pause = LOOK_EVERY;
             // None before the first assignment.
             let Some(assigned) = lock(&self.stats.assigned).clone() else { continue };
+            if self.stats.beginning.load(Ordering::Acquire) > 0 {
+                continue;
+            }
             let unseen = |assigned: &&Arc<Assigned>| !ends.contains_key(&assigned.partition);
             let unseen: Vec<_> = assigned.iter().filter(unseen).map(|assigned| assigned.partition.clone()).collect();
             if !unseen.is_empty() {
@@ -83,7 +87,11 @@ impl Watched {
     /// All partitions that may be assigned, as far as is known.
     async fn subscribed(&self) -> Vec<TopicPartition> {
         let topics = match &self.subscription {
-            Subscription::Topics(topics) => topics,
+            Subscription::Topics(topics) => topics.clone(),
+            Subscription::Pattern(pattern) => {
+                let all = membership::all_topics(&self.cluster).await.unwrap_or_default();
+                all.into_iter().filter(|topic| pattern.matches(topic)).collect()
+            }
             Subscription::Partitions(partitions) => {
                 return partitions.iter().map(|(partition, _)| partition.clone()).collect();
             }
@@ -91,7 +99,7 @@ impl Watched {
         let mut partitions = Vec::new();
         for topic in topics {
             // One that is missing is told by whoever reads it.
-            let Ok(view) = self.cluster.topic(topic, MISSING_TOPIC).await else { continue };
+            let Ok(view) = self.cluster.topic(&topic, MISSING_TOPIC).await else { continue };
             let count = i32::try_from(view.partitions.len()).unwrap_or(i32::MAX);
             partitions.extend((0..count).map(|index| TopicPartition::new(topic.clone(), index)));
         }
@@ -107,7 +115,7 @@ impl Watched {
     async fn committed_to(&self, ends: &HashMap<TopicPartition, i64>) -> Result<bool, ConsumeError> {
         let Some(group) = &self.group else { return Ok(false) };
         let asked = ends.keys().map(|partition| (partition.clone(), None)).collect();
-        let starts = offsets::starts(&self.cluster, &self.config, Some((group, Lane::Control)), asked).await?;
+        let starts = offsets::all_starts(&self.cluster, &self.config, Some((group, Lane::Control)), asked).await?;
         let is_reached = |start: &offsets::Start| ends.get(&start.partition).is_some_and(|end| start.offset >= *end);
         Ok(!starts.is_empty() && starts.iter().all(is_reached))
     }
