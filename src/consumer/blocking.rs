@@ -11,9 +11,9 @@ use std::thread::{self, Thread};
 
 use super::builder::{Consumer, ConsumerBuilder};
 use super::delivery::Delivery;
-use super::lane::panic_message;
 use super::offer::{Offer, Running, offer};
 use super::run::Summary;
+use super::slots::panic_message;
 use crate::error::{ConsumeError, HandlerFailure};
 use crate::sync::lock;
 
