@@ -1,5 +1,6 @@
 //! Ways into the inside for the fuzz targets; not there in any other build.
 
+use crate::core::consume::ops;
 use crate::io::spool::Written;
 
 /// A spool that was really written, to be damaged.
@@ -17,4 +18,9 @@ impl SpoolStory {
     pub fn recover(&self, edits: &[u8], within: impl Fn(usize, &mut dyn FnMut())) {
         self.0.recover(edits, within);
     }
+}
+
+/// Lives the life of a consumer's membership as `input` says, against a model, and panics when that breaks a promise.
+pub fn group_ops(input: &[u8]) {
+    let _ = ops::live(input);
 }
