@@ -1,7 +1,7 @@
 //! Sending what watermarks allow to be committed, and nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::core::consume::group::Generation;
@@ -26,6 +26,8 @@ pub(super) struct Committer {
     pub(super) stats: Arc<Stats>,
     /// One commit at a time: an older one that is repeated must not overtake a newer one.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// The member's generation now: a commit that is repeated goes on in it.
+    pub(super) newest: Arc<Mutex<Option<Generation>>>,
 }
 
 /// A commit that did not go through.
@@ -33,6 +35,8 @@ pub(super) struct Committer {
 pub(super) struct CommitFailure {
     /// The code, when the coordinator says that this member is not (or not in this generation) of the group.
     pub(super) fenced: Option<ErrorCode>,
+    /// The generation that it named.
+    pub(super) generation: Option<Generation>,
     /// It will be refused however often it is sent.
     pub(super) hopeless: bool,
     pub(super) reason: String,
@@ -57,6 +61,7 @@ impl Committer {
         deadline: Option<Instant>,
     ) -> Result<(), CommitFailure> {
         let _turn = self.turn.lock().await;
+        let mut generation = generation.cloned();
         let mut attempt = 0;
         loop {
             let offsets: Vec<(Arc<Assigned>, Committable)> = assigned
@@ -66,7 +71,7 @@ impl Committer {
             if offsets.is_empty() {
                 return Ok(());
             }
-            let Err(failure) = self.send(generation, &offsets).await else {
+            let Err(failure) = self.send(generation.as_ref(), &offsets).await else {
                 self.stats.commits.add(1);
                 return Ok(());
             };
@@ -74,10 +79,16 @@ impl Committer {
             attempt += 1;
             let pause = self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next());
             let in_time = deadline.is_some_and(|deadline| self.cluster.thread().now() + pause < deadline);
-            if failure.fenced.is_some() || failure.hopeless || !in_time {
+            // The group may have gone on meanwhile, and what is not revoked is still this member's own.
+            let newest = generation.as_ref().and(lock(&self.newest).clone());
+            let goes_on = newest.is_some() && newest != generation;
+            if failure.fenced.is_some() && !goes_on || failure.hopeless || !in_time {
                 return Err(failure);
             }
             tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
+            if generation.is_some() {
+                generation = lock(&self.newest).clone().or(generation);
+            }
         }
     }
 
@@ -103,8 +114,13 @@ impl Committer {
             instance_id: generation.and(self.instance_id.clone()),
             topics: topics.into_iter().collect(),
         };
-        let mut failure =
-            CommitFailure { fenced: None, hopeless: false, reason: String::new(), uncommitted: Vec::new() };
+        let mut failure = CommitFailure {
+            fenced: None,
+            generation: generation.cloned(),
+            hopeless: false,
+            reason: String::new(),
+            uncommitted: Vec::new(),
+        };
         let answer = match self.cluster.coordinator(CoordinatorType::Group, &self.group, self.lane).await {
             Ok(connection) => connection.submit(&request, self.cluster.config().request_timeout).await,
             Err(error) => Err(error),

@@ -3,6 +3,7 @@
 
 mod commit;
 mod pattern;
+mod protocol;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,19 +18,21 @@ use super::fetcher::{FetchCommand, sleep_until};
 use super::inbox::{Assigned, Command, Inbox, Message, Stats};
 use super::offsets::{self, Start};
 use crate::config::ConsumerConfig;
-use crate::core::consume::group::classic::{Group, GroupConfig, Joined};
-use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
+use crate::core::consume::group::classic::Joined;
+use crate::core::consume::group::next::Beaten;
+use crate::core::consume::group::{Action, GroupFailure, RequestId};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::consume::slow::SlowWatch;
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
 use crate::error::{CallError, ConsumeError};
 use crate::sync::lock;
-use crate::types::TopicPartition;
+use crate::types::{TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
 use pattern::PatternWatch;
 pub(crate) use pattern::all_topics;
+use protocol::Protocol;
 
 /// What a consumer reads.
 #[derive(Clone, Debug)]
@@ -61,6 +64,10 @@ enum Event {
     Synced(RequestId, ErrorCode, bytes::Bytes),
     Heartbeat(RequestId, ErrorCode),
     Left(RequestId),
+    Beaten(RequestId, Beaten),
+    Resolved(RequestId, BTreeMap<TopicId, Arc<str>>),
+    /// Whether the coordinator speaks the protocol of KIP-848.
+    Chosen(Result<bool, CallError>),
     /// All topics there are.
     Topics(Result<Vec<Arc<str>>, CallError>),
     /// No answer, and none to come.
@@ -68,14 +75,16 @@ enum Event {
     /// An answer that cannot be, such as a version that the broker does not have.
     Impossible(ConsumeError),
     Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
-    Committed(Option<Generation>, Result<(), CommitFailure>),
+    Committed(Result<(), CommitFailure>),
     /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
-    GivenBack(u64, Option<Generation>, Result<(), CommitFailure>),
+    GivenBack(u64, Result<(), CommitFailure>),
 }
 
 struct Membership {
     context: MembershipContext,
-    group: Option<Group>,
+    group: Option<Protocol>,
+    /// The group has taken this member once.
+    was_member: bool,
     committer: Option<Committer>,
     /// For joins alone: each waits at the coordinator for other members, and what follows it on its connection waits
     /// behind it. Commits and heartbeats go on meanwhile.
@@ -145,6 +154,7 @@ impl Membership {
             lane: context.cluster.own_lane(),
             stats: context.stats.clone(),
             turn: Arc::default(),
+            newest: Arc::default(),
         });
         let next_commit = now + config.commit_interval;
         Membership {
@@ -153,6 +163,7 @@ impl Membership {
             slow: SlowWatch::new(config.rebalance_timeout, now),
             context,
             group: None,
+            was_member: false,
             committer,
             events,
             assigned: Vec::new(),
@@ -179,29 +190,12 @@ impl Membership {
     fn start(&mut self) {
         match self.context.subscription.clone() {
             Subscription::Partitions(partitions) => self.assign(partitions),
-            Subscription::Topics(topics) => self.join(topics),
-            // Joining begins with the first list of topics, for with nothing it would cost a rebalance.
-            Subscription::Pattern(pattern) => self.pattern = Some(PatternWatch::new(pattern, self.now())),
+            Subscription::Topics(_) | Subscription::Pattern(_) => self.choose(),
         }
     }
 
-    /// Becomes a member of the group.
-    fn join(&mut self, topics: Vec<Arc<str>>) {
-        let (cluster, config) = (&self.context.cluster, &self.context.config);
-        let group = GroupConfig {
-            topics,
-            assignors: config.assignors.clone(),
-            rack: cluster.config().client_rack.as_deref().map(Arc::from),
-            instance_id: config.group_instance_id.clone(),
-            heartbeat_interval: config.heartbeat_interval,
-            backoff: cluster.retry_backoff(),
-        };
-        self.joins.get_or_insert_with(|| cluster.own_lane());
-        self.group = Some(Group::new(group, self.now()));
-    }
-
     fn timeout(&self) -> Option<Instant> {
-        let group = self.group.as_ref().and_then(Group::poll_timeout);
+        let group = self.group.as_ref().and_then(Protocol::poll_timeout);
         let commit =
             (self.committer.is_some() && !self.committing && !self.assigned.is_empty()).then_some(self.next_commit);
         let look = self.pattern.as_ref().and_then(PatternWatch::timeout);
@@ -272,7 +266,7 @@ impl Membership {
     fn commit_in_passing(&mut self) {
         let now = self.now();
         self.next_commit = now + self.context.config.commit_interval;
-        let generation = self.group.as_ref().and_then(Group::generation);
+        let generation = self.group.as_ref().and_then(Protocol::generation);
         let in_group = self.group.is_some();
         if self.committing || self.finishing.is_some() || in_group && generation.is_none() {
             return;
@@ -285,11 +279,11 @@ impl Membership {
         let (assigned, events) = (self.assigned.clone(), self.events.clone());
         tokio::spawn(async move {
             let outcome = committer.commit(generation.as_ref(), &assigned, None).await;
-            let _ = events.send(Event::Committed(generation, outcome));
+            let _ = events.send(Event::Committed(outcome));
         });
     }
 
-    fn on_committed(&mut self, generation: Option<Generation>, outcome: Result<(), CommitFailure>) {
+    fn on_committed(&mut self, outcome: Result<(), CommitFailure>) {
         self.committing = false;
         match outcome {
             Ok(()) => self.failed_commits = 0,
@@ -302,7 +296,7 @@ impl Membership {
                         "handled offsets cannot be committed; still trying"
                     );
                 }
-                self.on_commit_failure(generation, &failure);
+                self.on_commit_failure(&failure);
                 if failure.hopeless {
                     self.fail_commit(failure);
                 }
@@ -310,10 +304,10 @@ impl Membership {
         }
     }
 
-    fn on_commit_failure(&mut self, generation: Option<Generation>, failure: &CommitFailure) {
+    fn on_commit_failure(&mut self, failure: &CommitFailure) {
         let now = self.now();
-        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, generation, failure.fenced) {
-            group.on_commit_refused(now, &generation, code);
+        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, &failure.generation, failure.fenced) {
+            group.on_commit_refused(now, generation, code);
         }
     }
 
@@ -404,7 +398,7 @@ impl Membership {
             None if gone => (config.rebalance_timeout / 4 * 3, GONE_TOPIC),
             None => (config.rebalance_timeout / 4 * 3, config.rebalance_timeout / 8),
         };
-        let generation = self.group.as_ref().and_then(Group::generation);
+        let generation = self.group.as_ref().and_then(Protocol::generation);
         let (events, committer) = (self.events.clone(), self.committer.clone());
         let thread = self.context.cluster.thread().clone();
         let wait = !patience.is_zero() && !self.alone;
@@ -416,7 +410,7 @@ impl Membership {
                 Some(committer) => committer.commit(generation.as_ref(), &assigned, Some(thread.now() + last)).await,
                 None => Ok(()),
             };
-            let _ = events.send(Event::GivenBack(revocation, generation, outcome));
+            let _ = events.send(Event::GivenBack(revocation, outcome));
         });
     }
 
@@ -483,17 +477,18 @@ impl Membership {
     fn on_event(&mut self, event: Event) {
         let now = self.now();
         match event {
-            Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
+            Event::Committed(outcome) => return self.on_committed(outcome),
+            Event::Chosen(chosen) => return self.on_chosen(chosen),
             Event::Topics(topics) => return self.on_topics(topics),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
-            Event::GivenBack(revocation, generation, outcome) => {
+            Event::GivenBack(revocation, outcome) => {
                 if revocation != self.revocation {
                     return;
                 }
                 if let Err(failure) = outcome {
                     tracing::warn!(reason = failure.reason, "a last commit before giving partitions back failed");
-                    self.on_commit_failure(generation, &failure);
-                    if self.group.as_ref().is_some_and(|group| !group.is_over() && !group.is_revoking()) {
+                    self.on_commit_failure(&failure);
+                    if self.group.as_ref().is_some_and(Protocol::revokes_again) {
                         // The group went on to a generation in which it can be committed: that is waited for, and
                         // everything is revoked again then.
                         return;
@@ -521,6 +516,8 @@ impl Membership {
             Event::Synced(id, error, assignment) => group.on_synced(now, id, error, &assignment),
             Event::Heartbeat(id, error) => group.on_heartbeat(now, id, error),
             Event::Left(id) => group.on_left(id),
+            Event::Beaten(id, beaten) => group.on_beaten(now, id, beaten),
+            Event::Resolved(id, names) => group.on_resolved(now, id, names),
             Event::Unanswered(id) => group.on_unanswered(now, id),
             _ => {}
         }
@@ -528,9 +525,11 @@ impl Membership {
 
     /// Does what the group decided on.
     fn act(&mut self) {
-        while let Some(action) = self.group.as_mut().and_then(Group::poll_action) {
+        self.tell_generation();
+        while let Some(action) = self.group.as_mut().and_then(Protocol::poll_action) {
             match action {
                 Action::Assign { partitions } => {
+                    self.was_member = true;
                     self.assign(partitions.into_iter().map(|partition| (partition, None)).collect());
                 }
                 Action::Revoke { partitions, lost } => self.revoke(&partitions, lost),
@@ -538,12 +537,25 @@ impl Membership {
                 request => self.request(request),
             }
         }
-        if self.finishing.is_some() && self.group.as_ref().is_some_and(Group::is_over) {
+        self.tell_generation();
+        if self.finishing.is_some() && self.group.as_ref().is_some_and(Protocol::is_over) {
             self.finished();
         }
     }
 
+    /// Commits that are under way go on in the newest generation.
+    fn tell_generation(&mut self) {
+        let generation = self.group.as_ref().and_then(Protocol::generation);
+        self.was_member |= generation.is_some();
+        if let Some(committer) = &self.committer {
+            *lock(&committer.newest) = generation;
+        }
+    }
+
     fn on_group_failure(&mut self, failure: GroupFailure) {
+        if self.falls_back(&failure) {
+            return;
+        }
         let Some(committer) = &self.committer else { return };
         let GroupFailure { during, code, detail } = failure;
         let error = ConsumeError::Group { group: committer.group.clone(), during, code, detail };
