@@ -12,13 +12,14 @@ use super::run::{RunSettings, Runner, Summary};
 use super::source::SourceSettings;
 use super::until_end::Watched;
 use crate::client::Client;
-use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
+use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OnDataLoss, OutOfRange, Settings};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::retry::Backoff;
 use crate::error::ConsumeError;
 use crate::io::fetcher::{self, FetchContext};
-use crate::io::inbox::{Inbox, Message, Stats, StopReason};
+use crate::io::inbox::{Command, Inbox, Message, Stats, StopReason};
 use crate::io::membership::{self, MembershipContext, Subscription};
+use crate::io::offsets::SeekTo;
 use crate::types::{IsolationLevel, TopicPartition};
 use crate::wire::batch::DecodeLimits;
 
@@ -59,7 +60,7 @@ pub struct ConsumerBuilder {
     group: Option<Arc<str>>,
     topics: Vec<Arc<str>>,
     pattern: Option<String>,
-    partitions: Vec<(TopicPartition, Option<i64>)>,
+    partitions: Vec<(TopicPartition, Option<SeekTo>)>,
     config: ConsumerConfig,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
@@ -80,6 +81,7 @@ pub struct Consumer {
     stop_when_idle: Option<Duration>,
     stop_at_end: bool,
     handle: ConsumerHandle,
+    commands: (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
 }
 
 impl ConsumerBuilder {
@@ -124,7 +126,15 @@ impl ConsumerBuilder {
     /// As [`ConsumerBuilder::assign`], each from a given offset on, whatever is committed.
     pub fn assign_from(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32, i64)>) -> Self {
         for (topic, partition, offset) in partitions {
-            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(offset)));
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(SeekTo::Offset(offset))));
+        }
+        self
+    }
+
+    /// As [`ConsumerBuilder::assign`], all from a place on, whatever is committed: a time, for instance.
+    pub fn assign_at(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32)>, place: SeekTo) -> Self {
+        for (topic, partition) in partitions {
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(place)));
         }
         self
     }
@@ -164,6 +174,19 @@ impl ConsumerBuilder {
     /// `group.instance.id`: makes this a static member. Default none.
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
         self.config.group_instance_id = Some(id.into());
+        self
+    }
+
+    /// `data.loss`: what to do when the log was cut below the position (KIP-320). Default [`OnDataLoss::Stop`].
+    pub fn data_loss(mut self, policy: OnDataLoss) -> Self {
+        self.config.data_loss = policy;
+        self
+    }
+
+    /// `commit.metadata`: whether commits name what is handled beyond the committed offset, so that a restart does not
+    /// repeat it. Default true.
+    pub fn commit_metadata(mut self, names: bool) -> Self {
+        self.config.commit_metadata = names;
         self
     }
 
@@ -257,7 +280,12 @@ impl ConsumerBuilder {
         if let Some(name) = names.iter().find(|name| name.is_empty() || name.len() > TOPIC_NAME_BYTES) {
             return conflict(&format!("{name:?} cannot be a topic's name: it has 1 to {TOPIC_NAME_BYTES} bytes"));
         }
-        let handle = ConsumerHandle { inbox: Arc::new(Inbox::default()), stats: Arc::new(Stats::default()) };
+        let commands = mpsc::unbounded_channel();
+        let handle = ConsumerHandle {
+            inbox: Arc::new(Inbox::default()),
+            stats: Arc::new(Stats::default()),
+            commands: commands.0.downgrade(),
+        };
         Ok(Consumer {
             client: self.client,
             group: self.group,
@@ -267,6 +295,7 @@ impl ConsumerBuilder {
             stop_when_idle: self.stop_when_idle,
             stop_at_end: self.stop_at_end,
             handle,
+            commands,
         })
     }
 
@@ -323,12 +352,13 @@ impl Consumer {
 
     /// Starts fetching; what is returned hands out and commits while it is polled.
     pub(super) fn runner<H, F>(self, handler: H) -> Runner<H, F> {
-        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, stop_at_end, handle } = self;
-        let ConsumerHandle { inbox, stats } = handle;
+        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, stop_at_end, handle, commands } =
+            self;
+        let ConsumerHandle { inbox, stats, .. } = handle;
         let cluster = client.cluster().clone();
         let thread = cluster.thread().clone();
         let (to_fetcher, fetch_commands) = mpsc::unbounded_channel();
-        let (to_membership, commands) = mpsc::unbounded_channel();
+        let (to_membership, commands) = commands;
         let fetch = FetchContext {
             cluster: cluster.clone(),
             config: config.clone(),
@@ -379,12 +409,7 @@ impl Consumer {
 }
 
 /// Stops the consumer when nothing came for `idle`.
-async fn watch_idle(
-    idle: Duration,
-    inbox: Arc<Inbox>,
-    stats: Arc<Stats>,
-    running: mpsc::WeakUnboundedSender<crate::io::inbox::Command>,
-) {
+async fn watch_idle(idle: Duration, inbox: Arc<Inbox>, stats: Arc<Stats>, running: mpsc::WeakUnboundedSender<Command>) {
     const LOOKS: u32 = 10;
     let (mut seen, mut quiet) = ((0, 0), 0);
     while running.upgrade().is_some() {

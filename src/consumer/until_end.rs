@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -59,6 +60,9 @@ impl Watched {
             pause = LOOK_EVERY;
             // None before the first assignment.
             let Some(assigned) = lock(&self.stats.assigned).clone() else { continue };
+            if self.stats.beginning.load(Ordering::Acquire) > 0 {
+                continue;
+            }
             let unseen = |assigned: &&Arc<Assigned>| !ends.contains_key(&assigned.partition);
             let unseen: Vec<_> = assigned.iter().filter(unseen).map(|assigned| assigned.partition.clone()).collect();
             if !unseen.is_empty() {
@@ -111,7 +115,7 @@ impl Watched {
     async fn committed_to(&self, ends: &HashMap<TopicPartition, i64>) -> Result<bool, ConsumeError> {
         let Some(group) = &self.group else { return Ok(false) };
         let asked = ends.keys().map(|partition| (partition.clone(), None)).collect();
-        let starts = offsets::starts(&self.cluster, &self.config, Some((group, Lane::Control)), asked).await?;
+        let starts = offsets::all_starts(&self.cluster, &self.config, Some((group, Lane::Control)), asked).await?;
         let is_reached = |start: &offsets::Start| ends.get(&start.partition).is_some_and(|end| start.offset >= *end);
         Ok(!starts.is_empty() && starts.iter().all(is_reached))
     }

@@ -2,8 +2,10 @@
 //! fetcher and to the future that runs handlers. Partitions assigned by hand take the same way, without the group.
 
 mod commit;
+mod control;
+mod member;
+mod next;
 mod pattern;
-mod protocol;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,23 +18,24 @@ use tokio::task::JoinSet;
 use super::cluster::{Cluster, Lane};
 use super::fetcher::{FetchCommand, sleep_until};
 use super::inbox::{Assigned, Command, Inbox, Message, Stats};
-use super::offsets::{self, Start};
+use super::offsets::{self, SeekTo, Start};
 use crate::config::ConsumerConfig;
-use crate::core::consume::group::classic::Joined;
+use crate::core::consume::group::classic::{self, GroupConfig, Joined};
 use crate::core::consume::group::next::Beaten;
-use crate::core::consume::group::{Action, GroupFailure, RequestId};
+use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::consume::slow::SlowWatch;
-use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
+use crate::core::consume::watermark::AssignmentEpoch;
 use crate::error::{CallError, ConsumeError};
 use crate::sync::lock;
 use crate::types::{TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
+use control::{Control, Sought};
+use member::Group;
 use pattern::PatternWatch;
 pub(crate) use pattern::all_topics;
-use protocol::Protocol;
 
 /// What a consumer reads.
 #[derive(Clone, Debug)]
@@ -41,8 +44,8 @@ pub(crate) enum Subscription {
     Topics(Vec<Arc<str>>),
     /// Topics whose names match, those to come too.
     Pattern(TopicPattern),
-    /// Partitions, each perhaps from a given offset on.
-    Partitions(Vec<(TopicPartition, Option<i64>)>),
+    /// Partitions, each perhaps from a given place on.
+    Partitions(Vec<(TopicPartition, Option<SeekTo>)>),
 }
 
 /// What the membership works with.
@@ -64,17 +67,19 @@ enum Event {
     Synced(RequestId, ErrorCode, bytes::Bytes),
     Heartbeat(RequestId, ErrorCode),
     Left(RequestId),
-    Beaten(RequestId, Beaten),
-    Resolved(RequestId, BTreeMap<TopicId, Arc<str>>),
-    /// Whether the coordinator speaks the protocol of KIP-848.
-    Chosen(Result<bool, CallError>),
     /// All topics there are.
     Topics(Result<Vec<Arc<str>>, CallError>),
+    /// Whether the group is to be joined by KIP-848.
+    Protocol(bool),
+    Beaten(RequestId, Beaten),
+    Resolved(RequestId, BTreeMap<TopicId, Arc<str>>),
     /// No answer, and none to come.
     Unanswered(RequestId),
     /// An answer that cannot be, such as a version that the broker does not have.
     Impossible(ConsumeError),
+    /// Where some partitions of an assignment begin.
     Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
+    Sought(Sought),
     Committed(Result<(), CommitFailure>),
     /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
     GivenBack(u64, Result<(), CommitFailure>),
@@ -82,9 +87,7 @@ enum Event {
 
 struct Membership {
     context: MembershipContext,
-    group: Option<Protocol>,
-    /// The group has taken this member once.
-    was_member: bool,
+    group: Option<Group>,
     committer: Option<Committer>,
     /// For joins alone: each waits at the coordinator for other members, and what follows it on its connection waits
     /// behind it. Commits and heartbeats go on meanwhile.
@@ -98,6 +101,7 @@ struct Membership {
     epoch: AssignmentEpoch,
     /// Look-ups of positions that are under way.
     positions: JoinSet<()>,
+    control: Control,
     /// What the newest revocation gives back, and its number: an older one's end means nothing.
     giving_back: Vec<Arc<Assigned>>,
     revocation: u64,
@@ -154,6 +158,7 @@ impl Membership {
             lane: context.cluster.own_lane(),
             stats: context.stats.clone(),
             turn: Arc::default(),
+            plain: Arc::default(),
             newest: Arc::default(),
         });
         let next_commit = now + config.commit_interval;
@@ -163,13 +168,13 @@ impl Membership {
             slow: SlowWatch::new(config.rebalance_timeout, now),
             context,
             group: None,
-            was_member: false,
             committer,
             events,
             assigned: Vec::new(),
             owned: HashMap::new(),
             epoch: AssignmentEpoch(0),
             positions: JoinSet::new(),
+            control: Control::default(),
             giving_back: Vec::new(),
             revocation: 0,
             next_commit,
@@ -190,12 +195,27 @@ impl Membership {
     fn start(&mut self) {
         match self.context.subscription.clone() {
             Subscription::Partitions(partitions) => self.assign(partitions),
-            Subscription::Topics(_) | Subscription::Pattern(_) => self.choose(),
+            Subscription::Topics(_) | Subscription::Pattern(_) => self.choose_protocol(),
         }
     }
 
+    /// Becomes a member by the classic protocol.
+    fn join(&mut self, topics: Vec<Arc<str>>) {
+        let (cluster, config) = (&self.context.cluster, &self.context.config);
+        let group = GroupConfig {
+            topics,
+            assignors: config.assignors.clone(),
+            rack: cluster.config().client_rack.as_deref().map(Arc::from),
+            instance_id: config.group_instance_id.clone(),
+            heartbeat_interval: config.heartbeat_interval,
+            backoff: cluster.retry_backoff(),
+        };
+        self.joins.get_or_insert_with(|| cluster.own_lane());
+        self.group = Some(Group::Classic(classic::Group::new(group, self.now())));
+    }
+
     fn timeout(&self) -> Option<Instant> {
-        let group = self.group.as_ref().and_then(Protocol::poll_timeout);
+        let group = self.group.as_ref().and_then(Group::poll_timeout);
         let commit =
             (self.committer.is_some() && !self.committing && !self.assigned.is_empty()).then_some(self.next_commit);
         let look = self.pattern.as_ref().and_then(PatternWatch::timeout);
@@ -254,6 +274,8 @@ impl Membership {
     fn on_command(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Commit) => self.commit_in_passing(),
+            Some(Command::Pause(partitions, paused, reply)) => self.pause(partitions, paused, reply),
+            Some(Command::Seek(partition, to, reply)) => self.seek(partition, to, reply),
             Some(Command::Finish(reply)) => self.finish(Some(reply)),
             None => {
                 self.alone = true;
@@ -266,13 +288,13 @@ impl Membership {
     fn commit_in_passing(&mut self) {
         let now = self.now();
         self.next_commit = now + self.context.config.commit_interval;
-        let generation = self.group.as_ref().and_then(Protocol::generation);
+        let generation = self.group.as_ref().and_then(Group::generation);
         let in_group = self.group.is_some();
         if self.committing || self.finishing.is_some() || in_group && generation.is_none() {
             return;
         }
         let Some(committer) = self.committer.clone() else { return };
-        if self.assigned.iter().all(|assigned| lock(&assigned.watermark).committable().is_none()) {
+        if self.assigned.iter().all(|assigned| !lock(&assigned.watermark).is_dirty()) {
             return;
         }
         self.committing = true;
@@ -318,7 +340,7 @@ impl Membership {
     }
 
     /// Begins partitions: at which offset? Others that are ours go on meanwhile.
-    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<i64>)>) {
+    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<SeekTo>)>) {
         self.epoch.0 += 1;
         let epoch = self.epoch;
         self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
@@ -326,14 +348,19 @@ impl Membership {
         if partitions.is_empty() && !self.owned.is_empty() {
             return; // all stays as it was
         }
+        self.count_beginning();
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
         let events = self.events.clone();
         self.positions.spawn(async move {
             let group = group.as_ref().map(|(name, lane)| (name, *lane));
-            let starts = offsets::starts(&cluster, &config, group, partitions).await;
-            let _ = events.send(Event::Positions(epoch, starts));
+            let found = |starts| {
+                let _ = events.send(Event::Positions(epoch, Ok(starts)));
+            };
+            if let Err(error) = offsets::starts(&cluster, &config, group, partitions, &found).await {
+                let _ = events.send(Event::Positions(epoch, Err(error)));
+            }
         });
     }
 
@@ -346,20 +373,9 @@ impl Membership {
             Ok(starts) => starts,
             Err(error) => return self.context.inbox.push(Message::Failed(error)),
         };
-        let mut fetched = Vec::with_capacity(starts.len());
-        for Start { partition, offset, leader_epoch, committed } in starts {
-            if self.owned.get(&partition) != Some(&epoch) {
-                continue;
-            }
-            let watermark = Watermark::new(partition.clone(), epoch, offset, leader_epoch, committed);
-            let assigned = Arc::new(Assigned::new(partition, epoch, watermark));
-            self.context.inbox.push(Message::Assign(assigned.clone()));
-            self.assigned.push(assigned.clone());
-            fetched.push((assigned, offset, leader_epoch));
-        }
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
-        self.context.stats.activity.add(1);
-        let _ = self.context.fetcher.send(FetchCommand::Start(fetched));
+        let current = |start: &Start| self.owned.get(&start.partition) == Some(&epoch);
+        let starts = starts.into_iter().filter(current).collect();
+        self.begin(starts);
     }
 
     /// Stops handing out, so that nothing new begins; what is lost ends at once, what is not is waited for and committed.
@@ -367,6 +383,7 @@ impl Membership {
         for partition in partitions {
             self.owned.remove(partition);
         }
+        self.forget_control(partitions);
         if self.owned.is_empty() {
             self.positions.abort_all();
         }
@@ -398,7 +415,7 @@ impl Membership {
             None if gone => (config.rebalance_timeout / 4 * 3, GONE_TOPIC),
             None => (config.rebalance_timeout / 4 * 3, config.rebalance_timeout / 8),
         };
-        let generation = self.group.as_ref().and_then(Protocol::generation);
+        let generation = self.group.as_ref().and_then(Group::generation);
         let (events, committer) = (self.events.clone(), self.committer.clone());
         let thread = self.context.cluster.thread().clone();
         let wait = !patience.is_zero() && !self.alone;
@@ -431,7 +448,7 @@ impl Membership {
             lock(&assigned.watermark).close();
         }
         self.assigned.retain(|assigned| !closed.iter().any(|closed| Arc::ptr_eq(assigned, closed)));
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
+        self.publish();
     }
 
     /// Everything that is left ends at once.
@@ -478,9 +495,10 @@ impl Membership {
         let now = self.now();
         match event {
             Event::Committed(outcome) => return self.on_committed(outcome),
-            Event::Chosen(chosen) => return self.on_chosen(chosen),
             Event::Topics(topics) => return self.on_topics(topics),
+            Event::Protocol(next) => return self.on_protocol(next),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
+            Event::Sought(sought) => return self.on_sought(sought),
             Event::GivenBack(revocation, outcome) => {
                 if revocation != self.revocation {
                     return;
@@ -488,7 +506,7 @@ impl Membership {
                 if let Err(failure) = outcome {
                     tracing::warn!(reason = failure.reason, "a last commit before giving partitions back failed");
                     self.on_commit_failure(&failure);
-                    if self.group.as_ref().is_some_and(Protocol::revokes_again) {
+                    if self.group.as_ref().is_some_and(|group| !group.is_over() && !group.is_revoking()) {
                         // The group went on to a generation in which it can be committed: that is waited for, and
                         // everything is revoked again then.
                         return;
@@ -525,11 +543,9 @@ impl Membership {
 
     /// Does what the group decided on.
     fn act(&mut self) {
-        self.tell_generation();
-        while let Some(action) = self.group.as_mut().and_then(Protocol::poll_action) {
+        while let Some(action) = self.group.as_mut().and_then(Group::poll_action) {
             match action {
                 Action::Assign { partitions } => {
-                    self.was_member = true;
                     self.assign(partitions.into_iter().map(|partition| (partition, None)).collect());
                 }
                 Action::Revoke { partitions, lost } => self.revoke(&partitions, lost),
@@ -537,18 +553,9 @@ impl Membership {
                 request => self.request(request),
             }
         }
-        self.tell_generation();
-        if self.finishing.is_some() && self.group.as_ref().is_some_and(Protocol::is_over) {
+        self.publish_generation();
+        if self.finishing.is_some() && self.group.as_ref().is_some_and(Group::is_over) {
             self.finished();
-        }
-    }
-
-    /// Commits that are under way go on in the newest generation.
-    fn tell_generation(&mut self) {
-        let generation = self.group.as_ref().and_then(Protocol::generation);
-        self.was_member |= generation.is_some();
-        if let Some(committer) = &self.committer {
-            *lock(&committer.newest) = generation;
         }
     }
 

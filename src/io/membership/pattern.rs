@@ -9,7 +9,7 @@ use crate::core::consume::pattern::{Matched, TopicPattern};
 use crate::error::{CallError, CallErrorKind, ConsumeError};
 use crate::io::cluster::Cluster;
 use crate::wire::ErrorCode;
-use crate::wire::requests::metadata::{MetadataRequest, MetadataTopic, MetadataTopics};
+use crate::wire::requests::metadata::{MetadataRequest, MetadataTopics};
 
 /// The least time between two looks at all topics, whatever asks for them: the answer of a large cluster is large.
 const MIN_LOOK: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ impl Membership {
                 tracing::debug!(pattern = &**watch.matched.pattern().text(), topics = topics.len(), "topics looked at");
                 match &mut self.group {
                     Some(group) => group.subscribe(now, topics),
-                    None if self.finishing.is_none() => self.join_with(topics),
+                    None if self.finishing.is_none() => self.join(topics),
                     None => {}
                 }
             }
@@ -93,17 +93,12 @@ impl Membership {
 /// # Errors
 /// [`CallError`]: no broker answers.
 pub(crate) async fn all_topics(cluster: &Cluster) -> Result<Vec<Arc<str>>, CallError> {
-    Ok(list_topics(cluster).await?.into_iter().map(|topic| topic.name).collect())
-}
-
-/// All topics but Kafka's own.
-pub(super) async fn list_topics(cluster: &Cluster) -> Result<Vec<MetadataTopic>, CallError> {
     let request = MetadataRequest { topics: MetadataTopics::All, allow_auto_create: false };
-    let mut answer = cluster.any_broker().await?.submit(&request, cluster.config().request_timeout).await?;
+    let answer = cluster.any_broker().await?.submit(&request, cluster.config().request_timeout).await?;
     if answer.error.err().is_some() {
         return Err(CallError::new(CallErrorKind::Broker(answer.error, None)));
     }
     let exists = |error: ErrorCode| error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    answer.topics.retain(|topic| !topic.internal && exists(topic.error) && !topic.name.is_empty());
-    Ok(answer.topics)
+    let topics = answer.topics.into_iter().filter(|topic| !topic.internal && exists(topic.error));
+    Ok(topics.map(|topic| topic.name).filter(|name| !name.is_empty()).collect())
 }

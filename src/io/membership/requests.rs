@@ -1,22 +1,18 @@
 //! The group's actions as requests to the coordinator, and the answers as events.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pattern::list_topics;
-use super::{Event, Membership, Subscription};
+use super::next::{HEARTBEAT, beaten};
+use super::{Event, Membership};
 use crate::core::consume::group::classic::Joined;
-use crate::core::consume::group::next::Beaten;
 use crate::core::consume::group::{Action, RequestId};
 use crate::core::consume::protocol::PROTOCOL_TYPE;
 use crate::core::metadata::TopicView;
 use crate::error::CallError;
 use crate::io::cluster::{Cluster, Lane};
 use crate::io::connection::Throttled;
-use crate::types::TopicId;
 use crate::wire::Request;
-use crate::wire::requests::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use crate::wire::requests::heartbeat::HeartbeatRequest;
 use crate::wire::requests::join_group::{JoinGroupRequest, JoinGroupResponse};
@@ -119,33 +115,10 @@ impl Membership {
                 self.send_on(Lane::Control, id, request, timeout, |id, _| Event::Left(id));
             }
             Action::ConsumerHeartbeat { id, beat } => {
-                let full = beat.full;
-                let (topics, pattern) = match self.context.subscription.clone() {
-                    Subscription::Pattern(pattern) => (Vec::new(), Some(pattern.text().to_string())),
-                    Subscription::Topics(topics) => (topics, None),
-                    Subscription::Partitions(_) => return,
-                };
-                let request = ConsumerGroupHeartbeatRequest {
-                    group,
-                    member_id: beat.member_id,
-                    member_epoch: beat.epoch,
-                    instance_id,
-                    rack: cluster.config().client_rack.clone().filter(|_| full),
-                    rebalance_timeout_ms: if full { millis(config.rebalance_timeout) } else { -1 },
-                    topics: full.then_some(topics),
-                    pattern: pattern.filter(|_| full),
-                    assignor: config.remote_assignor.clone().filter(|_| full),
-                    owned: beat.owned,
-                };
-                self.send(id, request, timeout, |id, answer| Event::Beaten(id, beaten(answer)));
+                let request = self.heartbeat(group, beat);
+                self.send(id, request, timeout.min(HEARTBEAT), |id, answer| Event::Beaten(id, beaten(answer)));
             }
-            Action::ResolveTopics { id, topics } => {
-                let (subscription, events) = (self.context.subscription.clone(), self.events.clone());
-                tokio::spawn(async move {
-                    let names = resolve(&cluster, &subscription, &topics).await;
-                    let _ = events.send(Event::Resolved(id, names));
-                });
-            }
+            Action::ResolveTopics { id, topics } => self.resolve(id, topics),
             Action::Assign { .. } | Action::Revoke { .. } | Action::Fail(_) => {}
         }
     }
@@ -213,45 +186,6 @@ fn impossible(error: &CallError) -> bool {
     !error.is_retryable()
 }
 
-/// What topics of these ids are called. Only metadata knows, and it may lag behind the coordinator.
-async fn resolve(
-    cluster: &Cluster,
-    subscription: &Subscription,
-    topics: &BTreeSet<TopicId>,
-) -> BTreeMap<TopicId, Arc<str>> {
-    let mut names = BTreeMap::new();
-    match subscription {
-        Subscription::Topics(subscribed) => {
-            for name in subscribed {
-                let known = match cluster.topic(name, MISSING_TOPIC).await {
-                    Ok(view) if topics.contains(&view.id) => Ok(view),
-                    // Created again, perhaps.
-                    _ if names.len() < topics.len() => cluster.look_up(name, MISSING_TOPIC).await,
-                    other => other,
-                };
-                if let Some(view) = known.ok().filter(|view| topics.contains(&view.id)) {
-                    names.insert(view.id, name.clone());
-                }
-            }
-        }
-        Subscription::Pattern(_) => match list_topics(cluster).await {
-            Ok(listed) => {
-                let wanted = listed.into_iter().filter(|topic| topics.contains(&topic.id));
-                names.extend(wanted.map(|topic| (topic.id, topic.name)));
-            }
-            Err(error) => tracing::debug!(%error, "topics cannot be listed yet"),
-        },
-        Subscription::Partitions(_) => {}
-    }
-    names
-}
-
-fn beaten(answer: ConsumerGroupHeartbeatResponse) -> Beaten {
-    let interval = Duration::from_millis(u64::try_from(answer.heartbeat_interval_ms).unwrap_or(0));
-    let ConsumerGroupHeartbeatResponse { error, message, member_epoch, assignment, .. } = answer;
-    Beaten { error, message, epoch: member_epoch, interval, assignment }
-}
-
 fn joined(answer: JoinGroupResponse) -> Joined {
     Joined {
         error: answer.error,
@@ -268,6 +202,6 @@ fn joined(answer: JoinGroupResponse) -> Joined {
     }
 }
 
-fn millis(duration: Duration) -> i32 {
+pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
