@@ -22,7 +22,7 @@ use super::offsets::{self, SeekTo, Start};
 use crate::config::ConsumerConfig;
 use crate::core::consume::group::classic::{self, GroupConfig, Joined};
 use crate::core::consume::group::next::Beaten;
-use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
+use crate::core::consume::group::{Action, GroupFailure, RequestId};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::consume::slow::SlowWatch;
 use crate::core::consume::watermark::AssignmentEpoch;

@@ -16,10 +16,10 @@ use crate::error::CallError;
 use crate::io::cluster::{Cluster, Lane};
 use crate::sync::lock;
 use crate::types::TopicId;
+use crate::wire::ApiKey;
 use crate::wire::requests::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use crate::wire::requests::metadata::{MetadataRequest, MetadataTopics};
-use crate::wire::ApiKey;
 
 /// A heartbeat is answered at once or not at all, and brokers give members up after 45 seconds of silence.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
