@@ -170,6 +170,10 @@ impl Group {
         self.members.keys().cloned().collect()
     }
 
+    pub(crate) fn has_classic_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     pub(crate) fn join(&mut self, ask: JoinAsk, now_ms: i64) -> Answer<Joined> {
         if !self.speaks(&ask) {
             return Answer::Now(Joined::refused(code::INCONSISTENT_GROUP_PROTOCOL, &ask.member_id));

@@ -35,7 +35,7 @@ fn refused(error: i16) -> ConsumerGroupHeartbeatResponse {
 fn heartbeat(call: &Call, request: &ConsumerGroupHeartbeatRequest) -> Result<ConsumerGroupHeartbeatResponse, i16> {
     let now_ms = call.shared.clock.now_ms();
     let mut state = call.shared.lock();
-    if coordinated(&mut state, call.broker, &request.group_id)?.has_members() {
+    if coordinated(&mut state, call.broker, &request.group_id)?.has_classic_members() {
         return Err(code::GROUP_ID_NOT_FOUND);
     }
     let topics: Topics = state
