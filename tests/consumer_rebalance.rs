@@ -645,3 +645,24 @@ async fn the_protocol_is_the_coordinators_unless_something_speaks_against_it() {
     consumer.run(|_| async { Ok::<(), String>(()) }).await.unwrap();
     assert_eq!(cluster.ledger().request_count(CONSUMER_GROUP_HEARTBEAT), 0);
 }
+
+/// Story: the consumer is stopped when all members have joined and the answer to its own join is still on its way. Its last
+/// commit named the old generation and was refused, and `run` told that handled records were not committed.
+#[tokio::test]
+async fn shutdown_in_a_cooperative_rebalance_commits_the_rest() {
+    const JOIN_GROUP: i16 = 11;
+    let cluster = cluster("orders", 2);
+    write(&cluster, "orders", 0, &["a"]);
+    let client = client(&cluster).await;
+    let consumer = cooperative(&client).commit_interval(Duration::from_secs(60)).build().unwrap();
+    let handle = consumer.handle();
+    let running = tokio::spawn(consumer.run(|_| async { Ok::<(), String>(()) }));
+    eventually("it is handled", || handle.metrics().records == 1).await;
+    let late = cluster.inject(Fault::once(FaultAction::DelayAnswer(Duration::from_millis(500))).api(JOIN_GROUP));
+    cluster.inject(Fault::once(FaultAction::Error(REBALANCE_IN_PROGRESS)).api(HEARTBEAT));
+    eventually("it joins again", || cluster.look(|view| view.struck(late)) == 1).await;
+    handle.shutdown();
+    running.await.unwrap().unwrap();
+    assert_eq!(committed(&cluster, 0), Some(1));
+    assert!(cluster.look(|view| view.members("billing").is_empty()), "it has left");
+}
