@@ -13,6 +13,7 @@ use super::source::SourceSettings;
 use super::until_end::Watched;
 use crate::client::Client;
 use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
+use crate::core::consume::pattern::TopicPattern;
 use crate::core::retry::Backoff;
 use crate::error::ConsumeError;
 use crate::io::fetcher::{self, FetchContext};
@@ -57,6 +58,7 @@ pub struct ConsumerBuilder {
     client: Client,
     group: Option<Arc<str>>,
     topics: Vec<Arc<str>>,
+    pattern: Option<String>,
     partitions: Vec<(TopicPartition, Option<i64>)>,
     config: ConsumerConfig,
     stop_after: Option<u64>,
@@ -86,6 +88,7 @@ impl ConsumerBuilder {
             client,
             group,
             topics: Vec::new(),
+            pattern: None,
             partitions: Vec::new(),
             config: ConsumerConfig::default(),
             stop_after: None,
@@ -99,6 +102,14 @@ impl ConsumerBuilder {
     /// are read from their beginning.
     pub fn topics(mut self, topics: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.topics.extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
+        self
+    }
+
+    /// Subscribes to all topics whose whole name matches this regular expression, those that are created later too, and
+    /// Kafka's own never. In the classic protocol this client looks for them every `metadata.max.age.ms` (5 min); with
+    /// KIP-848 the coordinator does, in the syntax of RE2, so that look-around and back-references are in neither.
+    pub fn pattern(mut self, regex: impl Into<String>) -> Self {
+        self.pattern = Some(regex.into());
         self
     }
 
@@ -213,13 +224,26 @@ impl ConsumerBuilder {
         }
         self.config.validate()?;
         let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()).into());
+        let pattern = match self.pattern.as_deref().map(TopicPattern::new).transpose() {
+            Ok(pattern) => pattern,
+            Err(error) => return conflict(&format!("pattern() takes a regular expression: {error}")),
+        };
+        if pattern.is_some() && !(self.topics.is_empty() && self.partitions.is_empty()) {
+            return conflict("a consumer takes pattern(), topics() or assign(), one of them");
+        }
         let subscription = match (self.topics.is_empty(), self.partitions.is_empty()) {
+            (true, true) if pattern.is_some() && self.group.is_none() => {
+                return conflict("a consumer without group cannot share topics: use assign() instead of pattern()");
+            }
             (false, true) if self.group.is_none() => {
                 return conflict("a consumer without group cannot share topics: use assign() instead of topics()");
             }
             (false, true) => Subscription::Topics(self.topics),
             (true, false) => Subscription::Partitions(self.partitions),
-            (true, true) => return conflict("a consumer needs topics() or assign()"),
+            (true, true) => match pattern {
+                Some(pattern) => Subscription::Pattern(pattern),
+                None => return conflict("a consumer needs topics(), pattern() or assign()"),
+            },
             (false, false) => return conflict("a consumer takes topics() or assign(), not both"),
         };
         if self.group.as_ref().is_some_and(|group| group.is_empty()) {
@@ -227,6 +251,7 @@ impl ConsumerBuilder {
         }
         let names: Vec<&Arc<str>> = match &subscription {
             Subscription::Topics(topics) => topics.iter().collect(),
+            Subscription::Pattern(_) => Vec::new(),
             Subscription::Partitions(partitions) => partitions.iter().map(|(partition, _)| &partition.topic).collect(),
         };
         if let Some(name) = names.iter().find(|name| name.is_empty() || name.len() > TOPIC_NAME_BYTES) {

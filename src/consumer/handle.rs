@@ -32,12 +32,16 @@ pub struct ConsumerMetrics {
     pub fetches: u64,
     /// Such requests that failed.
     pub fetch_failures: u64,
+    /// Logs that were found cut below what was read of them, with `data.loss` set to go on.
+    pub data_losses: u64,
     /// Commits that the coordinator took.
     pub commits: u64,
     /// Commits that failed; each is tried again while the assignment lasts.
     pub commit_failures: u64,
     /// Assignments received.
     pub rebalances: u64,
+    /// Warnings of records that took longer in their handlers than `max.poll.interval.ms`; one record may have several.
+    pub slow_handlers: u64,
     /// Records in the logs of the assigned partitions that are not handled yet, as far as is known.
     pub lag: u64,
     /// The assigned partitions and the offset up to which each is handled.
@@ -63,9 +67,11 @@ impl ConsumerHandle {
             buffered_bytes: stats.buffered_bytes.load(Ordering::Relaxed),
             fetches: stats.fetches.get(),
             fetch_failures: stats.fetch_failures.get(),
+            data_losses: stats.data_losses.get(),
             commits: stats.commits.get(),
             commit_failures: stats.commit_failures.get(),
             rebalances: stats.rebalances.get(),
+            slow_handlers: stats.slow_handlers.get(),
             lag: assigned.iter().map(|assigned| assigned.lag()).sum(),
             handled: assigned.iter().map(|a| (a.partition.clone(), lock(&a.watermark).handled())).collect(),
         }

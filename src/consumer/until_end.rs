@@ -10,7 +10,7 @@ use crate::config::ConsumerConfig;
 use crate::error::ConsumeError;
 use crate::io::cluster::{Cluster, Lane};
 use crate::io::inbox::{Assigned, Command, Inbox, Message, Stats, StopReason};
-use crate::io::membership::Subscription;
+use crate::io::membership::{self, Subscription};
 use crate::io::offsets::{self, LATEST};
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -83,7 +83,11 @@ impl Watched {
     /// All partitions that may be assigned, as far as is known.
     async fn subscribed(&self) -> Vec<TopicPartition> {
         let topics = match &self.subscription {
-            Subscription::Topics(topics) => topics,
+            Subscription::Topics(topics) => topics.clone(),
+            Subscription::Pattern(pattern) => {
+                let all = membership::all_topics(&self.cluster).await.unwrap_or_default();
+                all.into_iter().filter(|topic| pattern.matches(topic)).collect()
+            }
             Subscription::Partitions(partitions) => {
                 return partitions.iter().map(|(partition, _)| partition.clone()).collect();
             }
@@ -91,7 +95,7 @@ impl Watched {
         let mut partitions = Vec::new();
         for topic in topics {
             // One that is missing is told by whoever reads it.
-            let Ok(view) = self.cluster.topic(topic, MISSING_TOPIC).await else { continue };
+            let Ok(view) = self.cluster.topic(&topic, MISSING_TOPIC).await else { continue };
             let count = i32::try_from(view.partitions.len()).unwrap_or(i32::MAX);
             partitions.extend((0..count).map(|index| TopicPartition::new(topic.clone(), index)));
         }

@@ -17,7 +17,7 @@ use crate::config::ClientConfig;
 use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure};
 use crate::metrics::Counters;
 use crate::types::BrokerId;
-use crate::wire::frame::FrameDecoder;
+use crate::wire::frame::{FrameDecoder, SpareBuffers};
 use crate::wire::requests::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{ApiVersions, Request, encode_request, split_response_header};
 
@@ -41,6 +41,7 @@ pub(super) struct Connector {
     pub(super) config: Arc<ClientConfig>,
     pub(super) thread: IoThread,
     pub(super) counters: Arc<Counters>,
+    pub(super) spare: Arc<SpareBuffers>,
 }
 
 impl Connector {
@@ -105,8 +106,8 @@ impl Connector {
     /// believed: the broker may have been upgraded or downgraded since.
     async fn shake_hands(&self, address: SocketAddr, version: i16) -> Result<Established, ConnectCause> {
         let stream = self.open(address).await.map_err(|error| ConnectCause::Io(error.kind(), error.to_string()))?;
-        let mut greeting =
-            Greeting { stream, decoder: FrameDecoder::new(HANDSHAKE_LIMIT), client_id: &self.config.client_id };
+        let decoder = FrameDecoder::with_spare(HANDSHAKE_LIMIT, self.spare.clone());
+        let mut greeting = Greeting { stream, decoder, client_id: &self.config.client_id };
         let mut answer = greeting.ask_versions(version, 0).await?;
         let mut next_correlation = 1;
         if let Some(older) = answer.retry_version() {

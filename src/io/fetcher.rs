@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::cluster::{Cluster, Lane};
-use super::inbox::{Assigned, Inbox, Lease, Message, Releases, Stats};
+use super::inbox::{Assigned, Inbox, Lease, Message, Releases, Room, Stats};
 use super::offsets::{self, EARLIEST, LATEST};
-use crate::config::{ConsumerConfig, OutOfRange};
-use crate::core::consume::fetch::{Answer, FetchConfig, FetchId, Fetches, Outcome, Place, Plan};
+use crate::config::{ConsumerConfig, OnDataLoss, OutOfRange};
+use crate::core::consume::fetch::{Answer, FetchConfig, FetchId, Fetches, Outcome, Outcomes, Place, Plan};
 use crate::core::consume::watermark::AssignmentEpoch;
 use crate::core::metadata::ClusterView;
 use crate::core::verdict::fetch::{SessionVerdict, session};
@@ -20,10 +20,8 @@ use crate::error::{CallError, ConsumeError};
 use crate::types::{BrokerId, TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::LAST_VERSION_BY_NAME;
-use crate::wire::requests::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use crate::wire::requests::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic};
 
-/// No session: every request names all its partitions (KIP-227 leaves that open to clients).
-const WITHOUT_SESSION: (i32, i32) = (0, -1);
 /// How often metadata is asked for while a partition has no leader.
 const LEADERLESS_REFRESH: Duration = Duration::from_millis(500);
 
@@ -58,7 +56,9 @@ struct Fetcher {
     assigned: HashMap<TopicPartition, Arc<Assigned>>,
     releases: Arc<Releases>,
     events: mpsc::UnboundedSender<Event>,
-    plans: HashMap<FetchId, Plan>,
+    plans: HashMap<FetchId, Arc<Plan>>,
+    /// `client.rack`, for fetching from a near replica (KIP-392).
+    rack: Arc<str>,
     lane: Lane,
     leaderless_since: Option<Instant>,
 }
@@ -73,13 +73,16 @@ pub(crate) async fn run(context: FetchContext, mut commands: mpsc::UnboundedRece
         buffer_bytes: config.buffer_bytes,
         max_wait: config.fetch_max_wait,
         backoff: context.cluster.retry_backoff(),
+        replica_lease: context.cluster.config().metadata_max_age,
     });
+    let rack = context.cluster.config().client_rack.as_deref().unwrap_or_default().into();
     let releases = Arc::new(Releases::default());
     // A fetch waits at the broker, and what follows it on its connection waits behind it: the lane is ours alone.
     let lane = context.cluster.own_lane();
     let (context, assigned, plans) = (Arc::new(context), HashMap::new(), HashMap::new());
     let mut views = context.cluster.watch();
-    let mut fetcher = Fetcher { context, fetches, assigned, releases, events, plans, lane, leaderless_since: None };
+    let mut fetcher =
+        Fetcher { context, fetches, assigned, releases, events, plans, rack, lane, leaderless_since: None };
     loop {
         fetcher.transmit();
         let timeout = fetcher.timeout();
@@ -147,8 +150,8 @@ impl Fetcher {
     /// Metadata may have changed.
     fn on_view(&mut self) {
         let view = self.context.cluster.view();
-        let outcomes = self.fetches.on_places(|partition| place(&view, partition));
-        self.on_outcomes(outcomes);
+        let list = self.fetches.on_places(|partition| place(&view, partition));
+        self.on_outcomes(Outcomes { list, shared: None });
         let leaderless = self.assigned.keys().any(|partition| view.leader(partition).is_none());
         let now = self.now();
         self.leaderless_since = match (leaderless, self.leaderless_since) {
@@ -161,19 +164,26 @@ impl Fetcher {
         };
     }
 
+    fn take_releases(&mut self) {
+        let released = self.releases.take();
+        self.fetches.on_released(released.bytes);
+        for (partition, assignment) in released.chunks {
+            self.fetches.on_chunk_done(&partition, assignment);
+        }
+    }
+
     /// Takes back room, and makes all requests that can be made.
     fn transmit(&mut self) {
-        for (partition, assignment, bytes) in self.releases.take() {
-            self.fetches.on_released(&partition, assignment, bytes);
-        }
+        self.take_releases();
         while let Some(plan) = self.fetches.poll_plan(self.now()) {
             self.send(plan);
         }
+        self.releases.want(self.fetches.is_waiting_for_room());
         let buffered = u64::try_from(self.fetches.buffered()).unwrap_or(u64::MAX);
         self.context.stats.buffered_bytes.store(buffered, Ordering::Relaxed);
     }
 
-    fn send(&mut self, plan: Plan) {
+    fn send(&mut self, plan: Arc<Plan>) {
         let (id, broker, lane) = (plan.id, plan.broker, self.lane);
         let request = self.request(&plan);
         let by_name = plan.partitions.iter().any(|planned| !planned.topic_id.is_some());
@@ -194,7 +204,7 @@ impl Fetcher {
     fn request(&self, plan: &Plan) -> FetchRequest {
         let config = &self.context.config;
         let mut topics: Vec<FetchTopic> = Vec::new();
-        for planned in &plan.partitions {
+        for planned in plan.session.named.iter().filter_map(|at| plan.partitions.get(*at)) {
             let partition = FetchPartition {
                 partition: planned.partition.partition,
                 leader_epoch: planned.leader_epoch,
@@ -212,16 +222,28 @@ impl Fetcher {
                 }),
             }
         }
+        let mut forgotten: Vec<ForgottenTopic> = Vec::new();
+        for (partition, id) in &plan.session.forgotten {
+            let same = |topic: &&mut ForgottenTopic| topic.name == partition.topic && topic.id == *id;
+            match forgotten.last_mut().filter(same) {
+                Some(topic) => topic.partitions.push(partition.partition),
+                None => forgotten.push(ForgottenTopic {
+                    name: partition.topic.clone(),
+                    id: *id,
+                    partitions: vec![partition.partition],
+                }),
+            }
+        }
         FetchRequest {
             max_wait_ms: i32::try_from(plan.max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: to_i32(config.fetch_min_bytes),
             max_bytes: to_i32(plan.max_bytes),
             isolation: config.isolation,
-            session_id: WITHOUT_SESSION.0,
-            session_epoch: WITHOUT_SESSION.1,
+            session_id: plan.session.id,
+            session_epoch: plan.session.epoch,
             topics,
-            forgotten: Vec::new(),
-            rack: Arc::from(""),
+            forgotten,
+            rack: self.rack.clone(),
         }
     }
 
@@ -237,6 +259,7 @@ impl Fetcher {
     fn on_fetched(&mut self, id: FetchId, broker: BrokerId, answer: Result<FetchResponse, CallError>) {
         let now = self.now();
         let Some(plan) = self.plans.remove(&id) else { return };
+        self.take_releases(); // whether handlers had anything left to do decides how much is asked for next
         let response = match answer {
             Ok(response) => response,
             Err(error) => {
@@ -254,8 +277,9 @@ impl Fetcher {
         match session(response.error) {
             SessionVerdict::Done => {}
             verdict => {
+                tracing::debug!(broker, error = %response.error, session = plan.session.id, "fetch refused");
                 self.context.stats.fetch_failures.add(1);
-                self.fetches.on_failed(now, id);
+                self.fetches.on_refused(now, id, verdict);
                 match verdict {
                     SessionVerdict::Fatal => self.refuse(&plan, response.error),
                     SessionVerdict::Refresh => self.context.cluster.request_refresh("a fetch was refused"),
@@ -264,23 +288,27 @@ impl Fetcher {
                 return;
             }
         }
+        let (bytes, session) = (response.bytes, response.session_id);
         let answers = answers(&plan, response);
-        let outcomes = self.fetches.on_answer(now, id, answers);
+        let outcomes = self.fetches.on_answer(now, id, bytes, session, answers);
         self.on_outcomes(outcomes);
     }
 
-    fn on_outcomes(&mut self, outcomes: Vec<Outcome>) {
+    fn on_outcomes(&mut self, outcomes: Outcomes) {
         let inbox = self.context.inbox.clone();
-        let several = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Chunk(_))).count() > 1;
-        for outcome in outcomes {
+        let shared = outcomes.shared.map(|bytes| Room::new(bytes, &self.releases));
+        for outcome in outcomes.list {
             match outcome {
                 Outcome::Chunk(mut chunk) => {
-                    if several {
-                        // A slow partition must pin its own bytes only, not the whole answer.
-                        chunk.records = Bytes::copy_from_slice(&chunk.records);
-                    }
                     self.context.stats.activity.add(1);
-                    let lease = Lease::on(&chunk, &self.releases);
+                    let lease = match &shared {
+                        Some(room) => Lease::within(&chunk, room.clone()),
+                        None => {
+                            // A slow partition must not keep all of a large answer in memory.
+                            chunk.records = Bytes::copy_from_slice(&chunk.records);
+                            Lease::on(&chunk, &self.releases)
+                        }
+                    };
                     inbox.push(Message::Chunk(chunk, lease));
                 }
                 Outcome::End(partition, epoch, end) => {
@@ -296,9 +324,7 @@ impl Fetcher {
                 }
                 Outcome::OutOfRange(partition, epoch, position) => self.find_range(partition, epoch, position),
                 Outcome::Diverged { partition, assignment, position, end, epoch } => {
-                    let named = partition.clone();
-                    let error = ConsumeError::DataLoss { partition, position, end, leader_epoch: epoch };
-                    inbox.push(Message::Fault(named, assignment, error));
+                    self.on_diverged(partition, assignment, position, end, epoch);
                 }
                 Outcome::Refused(partition, epoch, code) => {
                     let error = ConsumeError::Fetch { partition: partition.clone(), code };
@@ -314,6 +340,25 @@ impl Fetcher {
                 }
             }
         }
+    }
+
+    /// The log was cut at `end`, the end of leader epoch `epoch`, below the position.
+    fn on_diverged(
+        &mut self,
+        partition: TopicPartition,
+        assignment: AssignmentEpoch,
+        position: i64,
+        end: i64,
+        epoch: i32,
+    ) {
+        if self.context.config.data_loss == OnDataLoss::Stop {
+            let error = ConsumeError::DataLoss { partition: partition.clone(), position, end, leader_epoch: epoch };
+            return self.context.inbox.push(Message::Fault(partition, assignment, error));
+        }
+        tracing::warn!(%partition, position, end, epoch, "the log was cut below the position: records that were read are gone; data.loss says to go on");
+        self.context.stats.data_losses.add(1);
+        self.context.inbox.push(Message::Jump(partition.clone(), assignment, end));
+        self.fetches.set_position(self.now(), &partition, assignment, end, epoch);
     }
 
     fn fail(&self, plan: &Plan, error: CallError) {
@@ -365,7 +410,7 @@ impl Fetcher {
         };
         if (first..=last).contains(&position) {
             // A broker that had not caught up refused it.
-            return self.fetches.set_position(self.now(), &partition, epoch, position);
+            return self.fetches.set_position(self.now(), &partition, epoch, position, -1);
         }
         let target = match self.context.config.out_of_range {
             OutOfRange::Error => {
@@ -378,17 +423,20 @@ impl Fetcher {
         };
         tracing::warn!(%partition, offset = position, first, last, target, "the offset is outside of the log; offset.out.of.range says to jump");
         self.context.inbox.push(Message::Jump(partition.clone(), epoch, target));
-        self.fetches.set_position(self.now(), &partition, epoch, target);
+        self.fetches.set_position(self.now(), &partition, epoch, target, -1);
     }
 }
 
 /// The answer in the terms of the plan: from version 13 on it names topics by id alone.
 fn answers(plan: &Plan, response: FetchResponse) -> Vec<Answer> {
     let mut answers = Vec::new();
+    let mut names: HashMap<TopicId, &Arc<str>> = HashMap::new();
+    if response.topics.iter().any(|topic| topic.id.is_some()) {
+        names = plan.partitions.iter().map(|planned| (planned.topic_id, &planned.partition.topic)).collect();
+    }
     for topic in response.topics {
-        let by_id = |id: TopicId| plan.partitions.iter().find(|planned| planned.topic_id == id && id.is_some());
-        let name = match by_id(topic.id) {
-            Some(planned) => planned.partition.topic.clone(),
+        let name = match names.get(&topic.id).filter(|_| topic.id.is_some()) {
+            Some(name) => Arc::clone(name),
             None => topic.name,
         };
         for partition in topic.partitions {
@@ -402,6 +450,7 @@ fn answers(plan: &Plan, response: FetchResponse) -> Vec<Answer> {
                 },
                 diverging: partition.diverging,
                 leader: partition.current_leader,
+                preferred: Some(partition.preferred_replica).filter(|replica| *replica >= 0),
                 aborted: partition.aborted,
                 records: partition.records,
             });

@@ -220,47 +220,98 @@ impl Inbox {
 /// Room in the fetch buffer that comes back.
 #[derive(Debug, Default)]
 pub(crate) struct Releases {
-    queue: Mutex<Vec<(TopicPartition, AssignmentEpoch, usize)>>,
+    queue: Mutex<Released>,
     notify: Notify,
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    pub(crate) chunks: Vec<(TopicPartition, AssignmentEpoch)>,
+    pub(crate) bytes: usize,
+    /// The fetcher has a use for it now.
+    wanted: bool,
+}
+
+impl Released {
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.bytes == 0
+    }
 }
 
 impl Releases {
     /// What came back since the last call.
-    pub(crate) fn take(&self) -> Vec<(TopicPartition, AssignmentEpoch, usize)> {
+    pub(crate) fn take(&self) -> Released {
         std::mem::take(&mut *lock(&self.queue))
     }
 
-    /// Waits until something has come back.
+    /// Whether [`Releases::wait`] is to end with the next chunk: waking the I/O thread for each costs more than the chunk.
+    pub(crate) fn want(&self, wanted: bool) {
+        let mut queue = lock(&self.queue);
+        queue.wanted = wanted;
+        if wanted && !queue.is_empty() {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits until something has come back that was wanted.
     pub(crate) async fn wait(&self) {
         self.notify.notified().await;
     }
+
+    fn add(&self, change: impl FnOnce(&mut Released)) {
+        let mut queue = lock(&self.queue);
+        change(&mut queue);
+        if queue.wanted {
+            self.notify.notify_one();
+        }
+    }
 }
 
-/// The bytes of one chunk; given back when it is dropped.
+/// Bytes that chunks hold in memory: their own, or the answer they came with. Given back with the last of them.
+#[derive(Debug)]
+pub(crate) struct Room {
+    releases: Arc<Releases>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Holds so many bytes.
+    pub(crate) fn new(bytes: usize, releases: &Arc<Releases>) -> Arc<Room> {
+        Arc::new(Room { releases: releases.clone(), bytes })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.releases.add(|released| released.bytes += self.bytes);
+    }
+}
+
+/// One chunk's place among those that wait, and the bytes it holds; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    releases: Arc<Releases>,
     partition: TopicPartition,
     assignment: AssignmentEpoch,
-    bytes: usize,
+    room: Arc<Room>,
 }
 
 impl Lease {
     /// Holds the bytes of `chunk`.
     pub(crate) fn on(chunk: &Chunk, releases: &Arc<Releases>) -> Lease {
-        Lease {
-            releases: releases.clone(),
-            partition: chunk.partition.clone(),
-            assignment: chunk.assignment,
-            bytes: chunk.records.len(),
-        }
+        Lease::within(chunk, Room::new(chunk.records.len(), releases))
+    }
+
+    /// The lease of `chunk` on room that it may share with others.
+    pub(crate) fn within(chunk: &Chunk, room: Arc<Room>) -> Lease {
+        Lease { partition: chunk.partition.clone(), assignment: chunk.assignment, room }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        lock(&self.releases.queue).push((self.partition.clone(), self.assignment, self.bytes));
-        self.releases.notify.notify_one();
+        let chunk = (self.partition.clone(), self.assignment);
+        self.room.releases.add(|released| released.chunks.push(chunk));
     }
 }
 
@@ -274,9 +325,11 @@ pub(crate) struct Stats {
     pub(crate) buffered_bytes: AtomicU64,
     pub(crate) fetches: Counter,
     pub(crate) fetch_failures: Counter,
+    pub(crate) data_losses: Counter,
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) rebalances: Counter,
+    pub(crate) slow_handlers: Counter,
     /// Counts anything that says that records still come.
     pub(crate) activity: Counter,
     pub(crate) assigned: Mutex<Option<Vec<Arc<Assigned>>>>,

@@ -1,17 +1,88 @@
 //! Cutting a stream of bytes into frames: four bytes of length, then that many bytes.
+//!
+//! Small frames share a buffer. A large one has a buffer of its own, which is used again when the last slice of the
+//! frame is dropped: fresh memory costs more than filling it.
+
+use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 
-/// How much room to make at a time: what one read can bring. A length that was announced is not believed further than
-/// twice what has arrived.
+use crate::sync::lock;
+
+/// A length that was announced is not believed further than this, or twice what has arrived, or what has come whole
+/// before: the largest of them.
 const STEP: usize = 64 * 1024;
+/// What one read brings while the next length is unknown. What it brings of a large frame is copied once more.
+const SMALL: usize = 8 * 1024;
+/// From here on a frame has a buffer of its own.
+const LARGE: usize = 32 * 1024;
+/// The buffers kept for later frames, in all.
+const SPARE: usize = 8 << 20;
 
 /// Turns bytes as they arrive into frames. Feeds on [`FrameDecoder::buffer`], gives out by [`FrameDecoder::next`].
 #[derive(Debug)]
 pub struct FrameDecoder {
     buffer: BytesMut,
+    /// The buffer is one frame's own.
+    large: bool,
     limit: usize,
+    /// The largest frame that came whole.
+    largest: usize,
+    spare: Arc<SpareBuffers>,
     failed: Option<FrameError>,
+}
+
+/// Buffers of frames that nobody reads any more, at most 8 MiB of them. The connections of a client share them.
+#[derive(Debug, Default)]
+pub struct SpareBuffers {
+    buffers: Mutex<Vec<BytesMut>>,
+}
+
+impl SpareBuffers {
+    /// A buffer for `length` bytes, not more than twice as large: a frame is not to pin much more than itself.
+    fn take(&self, length: usize) -> Option<BytesMut> {
+        let mut buffers = lock(&self.buffers);
+        let fits = |buffer: &BytesMut| (length..=length.saturating_mul(2)).contains(&buffer.capacity());
+        // The newest is the one most likely still in the processor's cache.
+        let at = buffers.iter().rposition(fits)?;
+        Some(buffers.remove(at))
+    }
+
+    fn give(&self, mut buffer: BytesMut) {
+        if buffer.capacity() < LARGE || buffer.capacity() > SPARE {
+            return;
+        }
+        buffer.clear();
+        let mut buffers = lock(&self.buffers);
+        buffers.push(buffer);
+        let mut bytes: usize = buffers.iter().map(BytesMut::capacity).sum();
+        while bytes > SPARE {
+            bytes -= buffers.remove(0).capacity();
+        }
+    }
+
+    #[cfg(test)]
+    fn capacities(&self) -> Vec<usize> {
+        lock(&self.buffers).iter().map(BytesMut::capacity).collect()
+    }
+}
+
+/// The memory of a large frame; back to the spare buffers with its last slice.
+struct Loan {
+    buffer: BytesMut,
+    spare: Arc<SpareBuffers>,
+}
+
+impl AsRef<[u8]> for Loan {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.spare.give(std::mem::take(&mut self.buffer));
+    }
 }
 
 /// Why the stream cannot be read on. The connection is of no use any more.
@@ -48,7 +119,12 @@ pub enum FrameError {
 impl FrameDecoder {
     /// Takes frames of up to `limit` bytes.
     pub fn new(limit: usize) -> FrameDecoder {
-        FrameDecoder { buffer: BytesMut::new(), limit, failed: None }
+        FrameDecoder::with_spare(limit, Arc::default())
+    }
+
+    /// As [`FrameDecoder::new`], with buffers shared with other decoders.
+    pub fn with_spare(limit: usize, spare: Arc<SpareBuffers>) -> FrameDecoder {
+        FrameDecoder { buffer: BytesMut::new(), large: false, limit, largest: 0, spare, failed: None }
     }
 
     /// Takes frames of up to `limit` bytes from now on: more after authentication than before.
@@ -59,20 +135,37 @@ impl FrameDecoder {
     /// The buffer to append the stream's next bytes to, with room for some.
     pub fn buffer(&mut self) -> &mut BytesMut {
         let have = self.buffer.len();
-        let room = match self.announced() {
-            Some(length) if length > 0 && length as usize <= self.limit => {
-                (length as usize + 4).saturating_sub(have).min(have.max(STEP))
-            }
-            _ => STEP,
+        let end = match self.announced() {
+            Some(length) if length > 0 && length as usize <= self.limit => length as usize + 4,
+            _ => have,
         };
+        if end > LARGE && (!self.large || self.buffer.capacity() == have) {
+            self.enlarge(end);
+        }
         // Reading goes on a little beyond one frame, but a buffer is not moved for a few bytes more.
-        if self.buffer.capacity() - have < room.clamp(1, STEP / 16) {
-            self.buffer.reserve(room.max(STEP / 4));
+        let room = end.saturating_sub(have).min(SMALL).max(1);
+        if !self.large && self.buffer.capacity() - have < room.max(SMALL / 4) {
+            self.buffer.reserve(room.max(SMALL));
         }
         &mut self.buffer
     }
 
-    /// The next whole frame without its length; none when bytes are missing. It shares the buffer's memory.
+    /// Moves what has arrived of a frame of `end` bytes to a buffer for more of it.
+    fn enlarge(&mut self, end: usize) {
+        let larger = self.spare.take(end).unwrap_or_else(|| {
+            let believed = STEP.max(self.buffer.len().saturating_mul(2)).max(self.largest);
+            // Powers of two, so that one frame's buffer fits the next.
+            BytesMut::with_capacity(end.min(believed).max(LARGE).next_power_of_two())
+        });
+        let small = std::mem::replace(&mut self.buffer, larger);
+        self.buffer.extend_from_slice(&small);
+        if std::mem::replace(&mut self.large, true) {
+            self.spare.give(small);
+        }
+    }
+
+    /// The next whole frame without its length; none when bytes are missing. It shares the buffer's memory, or
+    /// has that of a large buffer to itself.
     ///
     /// # Errors
     /// [`FrameError`]: once, and from then on every time.
@@ -90,9 +183,16 @@ impl FrameDecoder {
         if self.buffer.len() < end {
             return Ok(None);
         }
-        let mut frame = self.buffer.split_to(end);
-        let _length = frame.split_to(4);
-        Ok(Some(frame.freeze()))
+        self.largest = self.largest.max(end);
+        if !std::mem::take(&mut self.large) {
+            let mut frame = self.buffer.split_to(end);
+            let _length = frame.split_to(4);
+            return Ok(Some(frame.freeze()));
+        }
+        let rest = BytesMut::from(&self.buffer[end..]);
+        let mut buffer = std::mem::replace(&mut self.buffer, rest);
+        buffer.truncate(end);
+        Ok(Some(Bytes::from_owner(Loan { buffer, spare: self.spare.clone() }).slice(4..)))
     }
 
     /// Whether bytes of an unfinished frame are waiting: the stream must not end here.
@@ -170,6 +270,60 @@ mod tests {
         decoder.buffer().extend_from_slice(&(100i32 << 20).to_be_bytes());
         assert_eq!(decoder.next(), Ok(None));
         assert!(decoder.buffer().capacity() <= 4 * STEP);
+    }
+
+    fn frame_of(decoder: &mut FrameDecoder, length: usize) -> Bytes {
+        let mut stream = (length as i32).to_be_bytes().to_vec();
+        stream.resize(length + 4, 7);
+        for part in stream.chunks(SMALL) {
+            decoder.buffer().extend_from_slice(part);
+        }
+        decoder.next().unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_large_frames_memory_is_used_again_once_its_last_slice_is_dropped() {
+        let mut decoder = FrameDecoder::new(100 << 20);
+        let first = frame_of(&mut decoder, 1_000_000);
+        let (at, slice) = (first.as_ptr(), first.slice(10..20));
+        drop(first);
+        assert!(decoder.spare.capacities().iter().all(|capacity| *capacity < 1 << 20), "a slice still reads it");
+        drop(slice);
+        let second = frame_of(&mut decoder, 900_000);
+        assert_eq!(second.as_ptr(), at);
+        assert_eq!((second.len(), second[0], second[899_999]), (900_000, 7, 7));
+        // A small frame is not to pin a large buffer.
+        drop(second);
+        assert_ne!(frame_of(&mut decoder, 100_000).as_ptr(), at);
+    }
+
+    #[test]
+    fn spare_buffers_are_bounded() {
+        let mut decoder = FrameDecoder::new(100 << 20);
+        let frames: Vec<Bytes> = (0..20).map(|_| frame_of(&mut decoder, 1_000_000)).collect();
+        drop(frames);
+        drop(frame_of(&mut decoder, 20 << 20));
+        assert_eq!(decoder.spare.capacities().iter().sum::<usize>(), SPARE);
+    }
+
+    #[test]
+    fn what_came_behind_a_large_frame_is_read_on() {
+        let (large, small) = (vec![1; 50_000], b"small");
+        let mut stream = (50_000i32).to_be_bytes().to_vec();
+        stream.extend(&large);
+        stream.extend(5i32.to_be_bytes());
+        stream.extend(small);
+        let stream = [stream.clone(), stream].concat();
+        let mut decoder = FrameDecoder::new(100_000);
+        let mut frames = Vec::new();
+        for part in stream.chunks(30_000) {
+            decoder.buffer().extend_from_slice(part);
+            while let Some(frame) = decoder.next().unwrap() {
+                frames.push(frame);
+            }
+        }
+        assert_eq!(frames, [&large[..], small, &large, small]);
+        assert!(!decoder.is_mid_frame());
     }
 
     #[test]

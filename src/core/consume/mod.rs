@@ -4,5 +4,7 @@ pub(crate) mod aborted;
 pub(crate) mod assignor;
 pub(crate) mod fetch;
 pub(crate) mod group;
+pub(crate) mod pattern;
 pub(crate) mod protocol;
+pub(crate) mod slow;
 pub(crate) mod watermark;

@@ -160,6 +160,11 @@ impl Watermark {
         self.below().0
     }
 
+    /// The oldest record that is with its handler.
+    pub(crate) fn oldest_in_handler(&self) -> Option<i64> {
+        self.open.front().map(|first| first.offset)
+    }
+
     /// The offset below which all is handled, and the leader epoch of what lies right below it.
     fn below(&self) -> (i64, i32) {
         self.open.front().map_or((self.passed, self.passed_epoch), |first| (first.from, first.from_epoch))

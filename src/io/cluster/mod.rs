@@ -73,8 +73,8 @@ impl Drop for Inner {
 impl Cluster {
     /// Starts the background refresh, which asks the bootstrap addresses at once.
     pub(crate) fn start(config: ClientConfig, thread: &IoThread) -> Cluster {
-        let connector =
-            Connector { config: Arc::new(config), thread: thread.clone(), counters: Arc::new(Counters::default()) };
+        let (config, counters, spare) = (Arc::new(config), Arc::new(Counters::default()), Arc::default());
+        let connector = Connector { config, thread: thread.clone(), counters, spare };
         let inner = Arc::new(Inner {
             connector,
             view: watch::Sender::new(Arc::default()),

@@ -4,6 +4,7 @@
 mod commit;
 mod member;
 mod next;
+mod pattern;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,20 +22,26 @@ use crate::config::ConsumerConfig;
 use crate::core::consume::group::classic::{self, GroupConfig, Joined};
 use crate::core::consume::group::next::Beaten;
 use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
+use crate::core::consume::pattern::TopicPattern;
+use crate::core::consume::slow::SlowWatch;
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
-use crate::error::ConsumeError;
+use crate::error::{CallError, ConsumeError};
 use crate::sync::lock;
 use crate::types::{TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
 use member::Group;
+use pattern::PatternWatch;
+pub(crate) use pattern::all_topics;
 
 /// What a consumer reads.
 #[derive(Clone, Debug)]
 pub(crate) enum Subscription {
     /// Topics, shared out within the group.
     Topics(Vec<Arc<str>>),
+    /// Topics whose names match, those to come too.
+    Pattern(TopicPattern),
     /// Partitions, each perhaps from a given offset on.
     Partitions(Vec<(TopicPartition, Option<i64>)>),
 }
@@ -62,6 +69,8 @@ enum Event {
     Protocol(bool),
     Beaten(RequestId, Beaten),
     Resolved(RequestId, BTreeMap<TopicId, Arc<str>>),
+    /// All topics there are.
+    Topics(Result<Vec<Arc<str>>, CallError>),
     /// No answer, and none to come.
     Unanswered(RequestId),
     /// An answer that cannot be, such as a version that the broker does not have.
@@ -76,6 +85,9 @@ struct Membership {
     context: MembershipContext,
     group: Option<Group>,
     committer: Option<Committer>,
+    /// For joins alone: each waits at the coordinator for other members, and what follows it on its connection waits
+    /// behind it. Commits and heartbeats go on meanwhile.
+    joins: Option<Lane>,
     events: mpsc::UnboundedSender<Event>,
     /// What is fetched and handled.
     assigned: Vec<Arc<Assigned>>,
@@ -88,6 +100,8 @@ struct Membership {
     /// What the newest revocation gives back, and its number: an older one's end means nothing.
     giving_back: Vec<Arc<Assigned>>,
     revocation: u64,
+    pattern: Option<PatternWatch>,
+    slow: SlowWatch,
     next_commit: Instant,
     committing: bool,
     failed_commits: u32,
@@ -100,6 +114,8 @@ struct Membership {
     over: bool,
 }
 
+/// How long the last commit for topics is tried that the lists of topics do not have any more.
+const GONE_TOPIC: Duration = Duration::from_secs(1);
 /// Commits that fail in a row before the log warns.
 const WARN_AFTER: u32 = 3;
 
@@ -129,8 +145,7 @@ pub(crate) async fn run(context: MembershipContext, mut commands: mpsc::Unbounde
 impl Membership {
     fn new(context: MembershipContext, events: mpsc::UnboundedSender<Event>) -> Membership {
         let now = context.cluster.thread().now();
-        let config = &context.config;
-        // JoinGroup waits at the coordinator, and what follows it on its connection waits behind it.
+        let config = context.config.clone();
         let committer = context.group.as_ref().map(|name| Committer {
             cluster: context.cluster.clone(),
             group: name.clone(),
@@ -142,6 +157,9 @@ impl Membership {
         });
         let next_commit = now + config.commit_interval;
         Membership {
+            joins: None,
+            pattern: None,
+            slow: SlowWatch::new(config.rebalance_timeout, now),
             context,
             group: None,
             committer,
@@ -170,19 +188,22 @@ impl Membership {
     fn start(&mut self) {
         match self.context.subscription.clone() {
             Subscription::Partitions(partitions) => self.assign(partitions),
-            Subscription::Topics(_) => self.choose_protocol(),
+            Subscription::Topics(_) | Subscription::Pattern(_) => self.choose_protocol(),
         }
     }
 
-    /// Becomes a member by the classic protocol.
+    /// Becomes a member of the group by the classic protocol.
     fn join(&mut self, topics: Vec<Arc<str>>) {
-        let config = &self.context.config;
+        let (cluster, config) = (&self.context.cluster, &self.context.config);
         let group = GroupConfig {
             topics,
+            assignors: config.assignors.clone(),
+            rack: cluster.config().client_rack.as_deref().map(Arc::from),
             instance_id: config.group_instance_id.clone(),
             heartbeat_interval: config.heartbeat_interval,
-            backoff: self.context.cluster.retry_backoff(),
+            backoff: cluster.retry_backoff(),
         };
+        self.joins.get_or_insert_with(|| cluster.own_lane());
         self.group = Some(Group::Classic(classic::Group::new(group, self.now())));
     }
 
@@ -190,7 +211,9 @@ impl Membership {
         let group = self.group.as_ref().and_then(Group::poll_timeout);
         let commit =
             (self.committer.is_some() && !self.committing && !self.assigned.is_empty()).then_some(self.next_commit);
-        [group, commit, self.deadline].into_iter().flatten().min()
+        let look = self.pattern.as_ref().and_then(PatternWatch::timeout);
+        let slow = (!self.assigned.is_empty()).then(|| self.slow.next_look());
+        [group, commit, look, slow, self.deadline].into_iter().flatten().min()
     }
 
     fn on_timeout(&mut self) {
@@ -202,13 +225,37 @@ impl Membership {
         if let Some(group) = &mut self.group {
             group.handle_timeout(now);
         }
+        self.look_for_topics(now);
+        if self.slow.next_look() <= now {
+            self.tell_of_slow_handlers(now);
+        }
         if self.next_commit <= now {
             self.commit_in_passing();
         }
     }
 
+    fn tell_of_slow_handlers(&mut self, now: Instant) {
+        let oldest = |assigned: &Arc<Assigned>| {
+            let offset = lock(&assigned.watermark).oldest_in_handler()?;
+            Some((assigned.partition.clone(), assigned.epoch, offset))
+        };
+        for slow in self.slow.look(now, self.assigned.iter().filter_map(oldest)) {
+            self.context.stats.slow_handlers.add(1);
+            tracing::warn!(
+                partition = %slow.partition,
+                offset = slow.offset,
+                seconds = slow.since.as_secs(),
+                "a record is with its handler for longer than max.poll.interval.ms; it holds back commits and its \
+                 successors, and the membership goes on"
+            );
+        }
+    }
+
     fn on_view(&mut self) {
         let now = self.now();
+        if let Some(pattern) = &mut self.pattern {
+            pattern.on_view();
+        }
         let view = self.context.cluster.view();
         let Some(group) = &mut self.group else { return };
         let Some(topics) = group.watched_topics() else { return };
@@ -289,6 +336,9 @@ impl Membership {
         let epoch = self.epoch;
         self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
         self.context.stats.rebalances.add(1);
+        if partitions.is_empty() && !self.owned.is_empty() {
+            return; // all stays as it was
+        }
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
@@ -350,9 +400,15 @@ impl Membership {
             return self.on_given_back();
         }
         let config = &self.context.config;
+        // A topic that is gone takes no commit.
+        let is_gone = |assigned: &Arc<Assigned>| {
+            self.pattern.as_ref().is_some_and(|watch| !watch.matched.contains(&assigned.partition.topic))
+        };
+        let gone = !assigned.is_empty() && assigned.iter().all(is_gone);
         let (patience, last) = match self.finishing {
             // The future that runs handlers has waited for them already.
             Some(_) => (Duration::ZERO, config.shutdown_timeout),
+            None if gone => (config.rebalance_timeout / 4 * 3, GONE_TOPIC),
             None => (config.rebalance_timeout / 4 * 3, config.rebalance_timeout / 8),
         };
         let generation = self.group.as_ref().and_then(Group::generation);
@@ -436,6 +492,7 @@ impl Membership {
         match event {
             Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
             Event::Protocol(next) => return self.on_protocol(next),
+            Event::Topics(topics) => return self.on_topics(topics),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
             Event::GivenBack(revocation, generation, outcome) => {
                 if revocation != self.revocation {
@@ -444,6 +501,11 @@ impl Membership {
                 if let Err(failure) = outcome {
                     tracing::warn!(reason = failure.reason, "a last commit before giving partitions back failed");
                     self.on_commit_failure(generation, &failure);
+                    if self.group.as_ref().is_some_and(|group| !group.is_over() && !group.is_revoking()) {
+                        // The group went on to a generation in which it can be committed: that is waited for, and
+                        // everything is revoked again then.
+                        return;
+                    }
                     if let (Some(_), Some(committer)) = (&self.finishing, &self.committer) {
                         self.outcome = Err(failure.into_error(committer.group.clone()));
                     }
@@ -453,7 +515,7 @@ impl Membership {
             Event::Impossible(error) => {
                 // Nothing waits for an answer that cannot come: the leave is tried, once.
                 if let Some(group) = &mut self.group {
-                    group.on_impossible();
+                    group.on_impossible(now);
                 }
                 return self.context.inbox.push(Message::Failed(error));
             }
@@ -508,6 +570,9 @@ impl Membership {
         self.close_all();
         if let Some(committer) = &self.committer {
             self.context.cluster.release_lane(committer.lane);
+        }
+        if let Some(lane) = self.joins {
+            self.context.cluster.release_lane(lane);
         }
         let outcome = std::mem::replace(&mut self.outcome, Ok(()));
         if let Some(reply) = self.finishing.take().and_then(|mut waiting| waiting.pop()) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::member::Group;
+use super::pattern::PatternWatch;
 use super::requests::millis;
 use super::{Event, Membership, Subscription};
 use crate::config::{ConsumerConfig, GroupProtocol};
@@ -49,12 +50,18 @@ impl Membership {
 
     /// Becomes a member by the protocol that was chosen.
     pub(super) fn on_protocol(&mut self, next: bool) {
-        let Subscription::Topics(topics) = &self.context.subscription else { return };
         if self.group.is_some() || self.finishing.is_some() {
             return;
         }
-        if !next {
-            return self.join(topics.clone());
+        match self.context.subscription.clone() {
+            Subscription::Partitions(_) => return,
+            Subscription::Topics(topics) if !next => return self.join(topics),
+            // Joining begins with the first list of topics, for with nothing it would cost a rebalance.
+            Subscription::Pattern(pattern) if !next => {
+                self.pattern = Some(PatternWatch::new(pattern, self.now()));
+                return;
+            }
+            Subscription::Topics(_) | Subscription::Pattern(_) => {}
         }
         let random = self.context.cluster.thread().random();
         let mut bytes = [0; 16];
@@ -114,8 +121,11 @@ impl Membership {
             request.rack = self.context.cluster.config().client_rack.as_deref().map(str::to_owned);
             request.rebalance_timeout_ms = millis(config.rebalance_timeout);
             request.assignor.clone_from(&config.remote_assignor);
-            if let Subscription::Topics(topics) = &self.context.subscription {
-                request.topics = Some(topics.clone());
+            match &self.context.subscription {
+                Subscription::Topics(topics) => request.topics = Some(topics.clone()),
+                // The broker wants a match of the whole name, as we do.
+                Subscription::Pattern(pattern) => request.pattern = Some(pattern.text().to_string()),
+                Subscription::Partitions(_) => {}
             }
         }
         request

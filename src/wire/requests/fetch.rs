@@ -74,6 +74,8 @@ pub struct ForgottenTopic {
 /// The records.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FetchResponse {
+    /// Its size, which is what any of its records keeps in memory.
+    pub bytes: usize,
     /// For how long the broker holds back this client, in milliseconds.
     pub throttle_ms: i32,
     /// The session's error (version 7).
@@ -238,7 +240,7 @@ fn read(version: i16, body: &Bytes) -> Result<FetchResponse, ReadError> {
         })?;
     }
     reader.finish()?;
-    Ok(FetchResponse { throttle_ms, error, session_id, topics, node_endpoints })
+    Ok(FetchResponse { bytes: body.len(), throttle_ms, error, session_id, topics, node_endpoints })
 }
 
 fn read_partition(

@@ -21,11 +21,15 @@ pub(super) struct Extent {
     pub(super) next: i64,
     /// Leader epoch of the last of them.
     pub(super) leader_epoch: i32,
+    /// The offset of the first batch from which on all are of that epoch.
+    pub(super) epoch_from: i64,
+    /// Whether there are others.
+    pub(super) mixed: bool,
 }
 
 /// Walks over the headers.
 pub(super) fn of(records: &[u8]) -> Result<Extent, &'static str> {
-    let mut extent = Extent { bytes: 0, next: i64::MIN, leader_epoch: -1 };
+    let mut extent = Extent { bytes: 0, next: i64::MIN, leader_epoch: -1, epoch_from: -1, mixed: false };
     while let Some(header) = records[extent.bytes..].first_chunk::<HEADER>() {
         let length = usize::try_from(i32_at(header, LENGTH_AT)).map_err(|_| "a batch of negative length")?;
         if length + LENGTH_END < HEADER {
@@ -46,7 +50,11 @@ pub(super) fn of(records: &[u8]) -> Result<Extent, &'static str> {
             Some(next) if delta >= 0 && base >= extent.next => extent.next = next,
             _ => return Err("batches whose offsets do not grow"),
         }
-        extent.leader_epoch = i32_at(header, LEADER_EPOCH_AT);
+        let leader_epoch = i32_at(header, LEADER_EPOCH_AT);
+        if extent.bytes == 0 || leader_epoch != extent.leader_epoch {
+            extent.mixed = extent.bytes > 0;
+            (extent.leader_epoch, extent.epoch_from) = (leader_epoch, base);
+        }
         extent.bytes += length + LENGTH_END;
     }
     // KIP-74: the first batch comes whole, however large it is.

@@ -6,27 +6,40 @@
 //!    │                       ├────── leader unknown ───> Lost leader: Ready again when metadata names one
 //!    └── position set ───────┴────── out of range, diverged, damaged ──> Stopped
 //! ```
-//! One request is out per leader while the records of the one before are handled. All bytes that were fetched and not
+//! One request is out per broker while the records of the one before are handled. All bytes that were fetched and not
 //! yet handled, and all that were asked for, count against one bound; a partition with two chunks waiting is left out
 //! of the next request, so that a slow partition holds back itself only.
+//!
+//! The bytes of an answer are not copied as long as it is small: a chunk that waits then keeps the whole answer in memory,
+//! which counts as a whole until its last chunk is gone. *Small* means that every partition of the consumer could keep two
+//! answers so, within the bound: however many of them are stuck, there is room for the others.
 
 mod extent;
+mod session;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::watermark::AssignmentEpoch;
 use crate::core::retry::Backoff;
-use crate::core::verdict::fetch::{FetchVerdict, partition as verdict};
+use crate::core::verdict::fetch::{FetchVerdict, SessionVerdict, partition as verdict};
 use crate::types::{BrokerId, TopicId, TopicPartition};
 use crate::wire::ErrorCode;
+use session::Session;
+pub(crate) use session::SessionStep;
 
 /// Chunks of one partition that may wait for their handler: one being handled, one behind it.
 const CHUNKS_PER_PARTITION: usize = 2;
 /// Below this much room no request is made: answers would be crumbs.
 const LEAST_REQUEST: usize = 64 * 1024;
+/// What is asked for at a time, where that feeds the handlers: what was just received is then still in the processor's
+/// cache when it is handled.
+const USUAL_REQUEST: std::ops::RangeInclusive<usize> = 256 * 1024..=1024 * 1024;
+/// A full answer that took longer than this came over a long way: ask for more at a time.
+const LONG_WAY: Duration = Duration::from_millis(10);
 /// The broker holds a request back no longer than this while partitions are left out of it, so that they can follow.
 const SHORT_WAIT: Duration = Duration::from_millis(50);
 
@@ -38,6 +51,8 @@ pub(crate) struct FetchConfig {
     pub(crate) buffer_bytes: usize,
     pub(crate) max_wait: Duration,
     pub(crate) backoff: Backoff,
+    /// For how long a follower is read from before the leader is asked again which replica is the nearest (KIP-392).
+    pub(crate) replica_lease: Duration,
 }
 
 /// Where a partition is read from.
@@ -59,6 +74,9 @@ pub(crate) struct Plan {
     pub(crate) max_bytes: usize,
     pub(crate) max_wait: Duration,
     pub(crate) partitions: Vec<Planned>,
+    pub(crate) session: SessionStep,
+    /// When it was made.
+    since: Instant,
 }
 
 /// One partition of a request.
@@ -81,8 +99,19 @@ pub(crate) struct Answer {
     pub(crate) end: i64,
     pub(crate) diverging: Option<(i32, i64)>,
     pub(crate) leader: Option<(BrokerId, i32)>,
+    /// The replica to read from instead (KIP-392).
+    pub(crate) preferred: Option<BrokerId>,
     pub(crate) aborted: Vec<(i64, i64)>,
     pub(crate) records: Bytes,
+}
+
+/// What comes of a whole answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcomes {
+    pub(crate) list: Vec<Outcome>,
+    /// The chunks keep the answer as it is, and so many bytes come back with the last of them. None: each has to be copied,
+    /// and its own bytes come back with it.
+    pub(crate) shared: Option<usize>,
 }
 
 /// Whole batches of one partition, checksums and contents not looked at yet.
@@ -125,11 +154,41 @@ struct Partition {
     position: i64,
     /// Leader epoch of the record before the position.
     last_epoch: i32,
+    /// From where on what was read is of that epoch, as far as is known.
+    epoch_from: i64,
     state: State,
     chunks: usize,
     failures: u32,
     /// When it was last answered with records, as a count: the one longest without goes first.
     served: u64,
+    /// The application wants no more of it for now.
+    paused: bool,
+    /// The follower to read from, and until when (KIP-392).
+    replica: Option<(BrokerId, Instant)>,
+}
+
+impl Partition {
+    /// The broker to read from.
+    fn source(&self) -> Option<BrokerId> {
+        let (leader, _) = self.place.leader?;
+        Some(self.replica.map_or(leader, |(follower, _)| follower))
+    }
+}
+
+/// One broker that is read from.
+#[derive(Debug, Default)]
+struct Source {
+    /// The request that is out.
+    out: Option<Arc<Plan>>,
+    session: Session,
+    /// How often it failed in a row, and until when it is left alone.
+    failures: u32,
+    rests_until: Option<Instant>,
+    /// The last request made to it, as a count: the one longest without goes first, or room for one request at a time
+    /// would always go to the same.
+    asked: u64,
+    /// How much more than usual to ask for at a time, as a power of two.
+    appetite: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,12 +204,7 @@ enum State {
 pub(crate) struct Fetches {
     config: FetchConfig,
     partitions: BTreeMap<TopicPartition, Partition>,
-    out: HashMap<BrokerId, Plan>,
-    /// Brokers that failed: how often in a row, and until when they are left alone.
-    resting: HashMap<BrokerId, (u32, Option<Instant>)>,
-    /// The last request made to each broker: the one longest without goes first, or room for one request at a time
-    /// would always go to the same.
-    asked: HashMap<BrokerId, u64>,
+    sources: BTreeMap<BrokerId, Source>,
     buffered: usize,
     served: u64,
     next_id: u64,
@@ -159,16 +213,8 @@ pub(crate) struct Fetches {
 impl Fetches {
     /// Nothing to fetch yet.
     pub(crate) fn new(config: FetchConfig) -> Fetches {
-        Fetches {
-            config,
-            partitions: BTreeMap::new(),
-            out: HashMap::new(),
-            resting: HashMap::new(),
-            asked: HashMap::new(),
-            buffered: 0,
-            served: 0,
-            next_id: 0,
-        }
+        let (partitions, sources) = (BTreeMap::new(), BTreeMap::new());
+        Fetches { config, partitions, sources, buffered: 0, served: 0, next_id: 1 }
     }
 
     /// Begins a partition at `position`; `last_epoch` is the leader epoch of the record before it, -1 for unknown.
@@ -180,8 +226,19 @@ impl Fetches {
         position: i64,
         last_epoch: i32,
     ) {
-        let state = State::Ready;
-        let new = Partition { assignment, place, position, last_epoch, state, chunks: 0, failures: 0, served: 0 };
+        let new = Partition {
+            assignment,
+            place,
+            position,
+            last_epoch,
+            epoch_from: position,
+            state: State::Ready,
+            chunks: 0,
+            failures: 0,
+            served: 0,
+            paused: false,
+            replica: None,
+        };
         self.partitions.insert(partition, new);
     }
 
@@ -192,7 +249,14 @@ impl Fetches {
         }
     }
 
-    /// Goes on at a position, after [`Outcome::OutOfRange`]: after a pause, for a broker that goes on refusing what it
+    /// Asks for no more of a partition, or again.
+    pub(crate) fn set_paused(&mut self, partition: &TopicPartition, assignment: AssignmentEpoch, paused: bool) {
+        if let Some(partition) = self.current(partition, assignment) {
+            partition.paused = paused;
+        }
+    }
+
+    /// Goes on at a position, after [`Outcome::OutOfRange`] and [`Outcome::Diverged`]: after a pause, for a broker that goes on refusing what it
     /// says is in its log must not be asked without end.
     pub(crate) fn set_position(
         &mut self,
@@ -200,11 +264,12 @@ impl Fetches {
         partition: &TopicPartition,
         assignment: AssignmentEpoch,
         position: i64,
+        last_epoch: i32,
     ) {
         let backoff = self.config.backoff;
         if let Some(partition) = self.current(partition, assignment) {
-            partition.position = position;
-            partition.last_epoch = -1;
+            (partition.position, partition.epoch_from) = (position, position);
+            partition.last_epoch = last_epoch;
             partition.state = State::Paused(now + backoff.delay(partition.failures, 200));
         }
     }
@@ -233,12 +298,16 @@ impl Fetches {
         outcomes
     }
 
-    /// Bytes of a chunk are handled, or dropped.
-    pub(crate) fn on_released(&mut self, partition: &TopicPartition, assignment: AssignmentEpoch, bytes: usize) {
-        self.buffered = self.buffered.saturating_sub(bytes);
+    /// A chunk is handled, or dropped.
+    pub(crate) fn on_chunk_done(&mut self, partition: &TopicPartition, assignment: AssignmentEpoch) {
         if let Some(partition) = self.current(partition, assignment) {
             partition.chunks = partition.chunks.saturating_sub(1);
         }
+    }
+
+    /// Bytes are held no more.
+    pub(crate) fn on_released(&mut self, bytes: usize) {
+        self.buffered = self.buffered.saturating_sub(bytes);
     }
 
     /// Bytes fetched and not handled.
@@ -246,35 +315,58 @@ impl Fetches {
         self.buffered
     }
 
-    /// The next request, if there is anything to ask and room for the answer.
-    pub(crate) fn poll_plan(&mut self, now: Instant) -> Option<Plan> {
-        let mut leaders: Vec<BrokerId> =
-            self.partitions.values().filter_map(|partition| Some(partition.place.leader?.0)).collect();
-        leaders.sort_unstable();
-        leaders.dedup();
-        leaders.sort_by_key(|broker| self.asked.get(broker).copied());
-        let share = (self.config.buffer_bytes / (2 * leaders.len().max(1))).max(LEAST_REQUEST);
-        leaders.into_iter().find_map(|broker| self.plan(now, broker, share))
+    /// Whether a chunk that is done, or room, could make for a request: no request is out to some broker.
+    pub(crate) fn is_waiting_for_room(&self) -> bool {
+        self.partitions.values().any(|partition| {
+            let source = partition.source().and_then(|broker| self.sources.get(&broker));
+            source.is_none_or(|source| source.out.is_none())
+        })
     }
 
-    fn plan(&mut self, now: Instant, broker: BrokerId, share: usize) -> Option<Plan> {
-        if self.out.contains_key(&broker) || self.resting.get(&broker).is_some_and(|(_, until)| until.is_some()) {
-            return None;
+    /// How many bytes of the buffer each partition may hold twice, so that all of them have their share.
+    fn allowance(&self) -> usize {
+        self.config.buffer_bytes / (CHUNKS_PER_PARTITION * self.partitions.len().max(1))
+    }
+
+    /// The next request, if there is anything to ask and room for the answer.
+    pub(crate) fn poll_plan(&mut self, now: Instant) -> Option<Arc<Plan>> {
+        let mut brokers: Vec<BrokerId> = Vec::new();
+        for partition in self.partitions.values_mut() {
+            partition.replica.take_if(|(_, until)| *until <= now);
+            if let Some(broker) = partition.source()
+                && brokers.last() != Some(&broker)
+            {
+                brokers.push(broker);
+            }
         }
-        let asked: usize = self.out.values().map(|plan| plan.max_bytes).sum();
+        brokers.sort_unstable();
+        brokers.dedup();
+        let share = (self.config.buffer_bytes / (2 * brokers.len().max(1))).max(LEAST_REQUEST);
+        brokers.retain(|broker| match self.sources.get(broker) {
+            Some(source) => source.out.is_none() && source.rests_until.is_none(),
+            None => true,
+        });
+        brokers.sort_by_key(|broker| self.sources.get(broker).map_or(0, |source| source.asked));
+        brokers.into_iter().find_map(|broker| self.plan(now, broker, share))
+    }
+
+    fn plan(&mut self, now: Instant, broker: BrokerId, share: usize) -> Option<Arc<Plan>> {
+        let asked: usize = self.sources.values().filter_map(|source| Some(source.out.as_ref()?.max_bytes)).sum();
         let room = self.config.buffer_bytes.saturating_sub(self.buffered + asked);
-        let max_bytes = room.min(share).min(self.config.max_bytes);
+        let appetite = self.sources.get(&broker).map_or(0, |source| source.appetite);
+        let usual = self.allowance().clamp(*USUAL_REQUEST.start(), *USUAL_REQUEST.end()) << appetite;
+        let max_bytes = room.min(share).min(usual).min(self.config.max_bytes);
         if max_bytes < LEAST_REQUEST.min(self.config.max_bytes).min(self.config.buffer_bytes) {
             return None;
         }
-        let each = (self.config.buffer_bytes / (CHUNKS_PER_PARTITION * self.partitions.len().max(1)))
-            .clamp(LEAST_REQUEST.min(self.config.partition_max_bytes), self.config.partition_max_bytes);
+        let each =
+            self.allowance().clamp(LEAST_REQUEST.min(self.config.partition_max_bytes), self.config.partition_max_bytes);
         let id = FetchId(self.next_id);
         let mut left_out = false;
         let mut chosen: Vec<(u64, Planned)> = Vec::new();
         for (name, partition) in &mut self.partitions {
-            let Some((leader, leader_epoch)) = partition.place.leader else { continue };
-            if leader != broker || partition.state == State::Stopped {
+            let Some((_, leader_epoch)) = partition.place.leader else { continue };
+            if partition.source() != Some(broker) || partition.state == State::Stopped || partition.paused {
                 continue;
             }
             let paused = matches!(partition.state, State::Paused(until) if now < until);
@@ -297,14 +389,18 @@ impl Fetches {
         if chosen.is_empty() {
             return None;
         }
-        // The broker fills its answer in the order asked: who waited longest goes first.
+        // The broker fills its answer in the order asked: who waited longest goes first. In a session the broker itself
+        // puts those behind that it has served.
         chosen.sort_by_key(|(served, _)| *served);
-        self.asked.insert(broker, self.next_id);
-        self.next_id += 1;
         let max_wait = if left_out { self.config.max_wait.min(SHORT_WAIT) } else { self.config.max_wait };
-        let partitions = chosen.into_iter().map(|(_, planned)| planned).collect();
-        let plan = Plan { id, broker, max_bytes, max_wait, partitions };
-        self.out.insert(broker, plan.clone());
+        let partitions: Vec<Planned> = chosen.into_iter().map(|(_, planned)| planned).collect();
+        let source = self.sources.entry(broker).or_default();
+        source.asked = self.next_id;
+        self.next_id += 1;
+        let session = source.session.step(&partitions);
+        let plan = Plan { id, broker, max_bytes, max_wait, partitions, session, since: now };
+        let plan = Arc::new(plan);
+        source.out = Some(plan.clone());
         Some(plan)
     }
 
@@ -314,7 +410,7 @@ impl Fetches {
             State::Paused(until) => Some(until),
             _ => None,
         });
-        partitions.chain(self.resting.values().filter_map(|(_, until)| *until)).min()
+        partitions.chain(self.sources.values().filter_map(|source| source.rests_until)).min()
     }
 
     /// Ends pauses whose time has come.
@@ -325,51 +421,91 @@ impl Fetches {
             }
         }
         // The count of failures is kept until the broker answers; only the wait is over.
-        self.resting.values_mut().for_each(|(_, until)| *until = until.filter(|until| *until > now));
+        self.sources
+            .values_mut()
+            .for_each(|source| source.rests_until = source.rests_until.filter(|until| *until > now));
     }
 
-    /// The request got no answer, or one that is refused as a whole.
+    /// The request got no answer.
     pub(crate) fn on_failed(&mut self, now: Instant, id: FetchId) {
-        let Some(plan) = self.take(id) else { return };
-        let (failures, until) = self.resting.entry(plan.broker).or_default();
-        *failures = failures.saturating_add(1);
-        *until = Some(now + self.config.backoff.delay(*failures, 200));
+        let backoff = self.config.backoff;
+        let Some((plan, source)) = self.take(id) else { return };
+        source.session.restart();
+        source.failures = source.failures.saturating_add(1);
+        source.rests_until = Some(now + backoff.delay(source.failures, 200));
+        for planned in &plan.partitions {
+            self.ready_again(planned, id);
+        }
+        // A follower that does not answer is not worth waiting for: the leader has all of it.
+        self.leave_replica(plan.broker);
+    }
+
+    /// The request is refused as a whole, for a reason of this kind.
+    pub(crate) fn on_refused(&mut self, now: Instant, id: FetchId, why: SessionVerdict) {
+        let begins = |source: &Source| source.out.as_ref().is_some_and(|plan| plan.id == id && plan.session.epoch == 0);
+        // A request that asked for a new session cannot be refused for want of an old one.
+        if why != SessionVerdict::NewSession || self.sources.values().any(begins) {
+            return self.on_failed(now, id);
+        }
+        let Some((plan, source)) = self.take(id) else { return };
+        source.session.restart();
         for planned in &plan.partitions {
             self.ready_again(planned, id);
         }
     }
 
-    /// The answer to a plan. What belongs to an assignment or a position of the past is dropped.
-    pub(crate) fn on_answer(&mut self, now: Instant, id: FetchId, answers: Vec<Answer>) -> Vec<Outcome> {
-        let Some(plan) = self.take(id) else { return Vec::new() };
-        self.resting.remove(&plan.broker);
-        let mut outcomes = Vec::new();
+    /// The answer to a plan, of so many bytes, under a session (0: none). What belongs to an assignment or a position of the
+    /// past is dropped.
+    pub(crate) fn on_answer(
+        &mut self,
+        now: Instant,
+        id: FetchId,
+        bytes: usize,
+        session: i32,
+        answers: Vec<Answer>,
+    ) -> Outcomes {
+        let idle = self.buffered == 0;
+        let Some((plan, source)) = self.take(id) else { return Outcomes::default() };
+        source.failures = 0;
+        source.session.on_answer(session);
+        if bytes >= plan.max_bytes / 2 {
+            // Nothing was left to handle when it came: the way is what takes the time. Else smaller answers will do.
+            let starved = idle && now.saturating_duration_since(plan.since) >= LONG_WAY;
+            source.appetite = if starved { (source.appetite + 1).min(8) } else { source.appetite.saturating_sub(1) };
+        }
+        let mut list = Vec::with_capacity(answers.len());
         for answer in answers {
-            let Some(planned) = plan.partitions.iter().find(|planned| planned.partition == answer.partition) else {
-                continue; // not asked for
-            };
-            self.on_partition(now, id, planned, answer, &mut outcomes);
+            self.on_partition(now, &plan, answer, &mut list);
         }
         for planned in &plan.partitions {
             self.ready_again(planned, id); // those without an answer
         }
-        outcomes
+        let shared = self.hold(bytes, &list);
+        Outcomes { list, shared }
     }
 
-    fn on_partition(
-        &mut self,
-        now: Instant,
-        id: FetchId,
-        planned: &Planned,
-        answer: Answer,
-        outcomes: &mut Vec<Outcome>,
-    ) {
-        let backoff = self.config.backoff;
-        let Some(partition) = self.current(&planned.partition, planned.assignment) else { return };
-        if partition.state != State::InFlight(id) || partition.position != planned.offset {
+    /// Counts what the chunks of an answer hold in memory.
+    fn hold(&mut self, bytes: usize, outcomes: &[Outcome]) -> Option<usize> {
+        let chunks = outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Chunk(chunk) => Some(chunk.records.len()),
+            _ => None,
+        });
+        let (count, sum) = chunks.fold((0, 0), |(count, sum), chunk| (count + 1, sum + chunk));
+        // One chunk that is most of its answer gains nothing by being copied.
+        let share = count > 0 && (bytes <= self.allowance() || (count == 1 && sum >= bytes / 2));
+        self.buffered += if share { bytes } else { sum };
+        share.then_some(bytes)
+    }
+
+    fn on_partition(&mut self, now: Instant, plan: &Plan, answer: Answer, outcomes: &mut Vec<Outcome>) {
+        let (backoff, lease) = (self.config.backoff, self.config.replica_lease);
+        // Not asked for, or of an assignment or a position of the past.
+        let Some(partition) = self.partitions.get_mut(&answer.partition) else { return };
+        if partition.state != State::InFlight(plan.id) {
             return;
         }
-        let (name, assignment, position) = (answer.partition, planned.assignment, planned.offset);
+        let (name, assignment, position) = (answer.partition, partition.assignment, partition.position);
+        let follower = partition.place.leader.is_some_and(|(leader, _)| leader != plan.broker);
         let code_verdict = verdict(answer.error);
         if code_verdict == FetchVerdict::Done {
             partition.failures = 0;
@@ -378,6 +514,14 @@ impl Fetches {
         }
         let paused = State::Paused(now + backoff.delay(partition.failures, 200));
         partition.state = State::Ready;
+        // A follower may lag behind what was read from another replica: only the leader knows where the log ends, and
+        // whether it was cut.
+        if follower && (code_verdict != FetchVerdict::Done || answer.diverging.is_some()) {
+            partition.replica = None;
+            if matches!(code_verdict, FetchVerdict::Done | FetchVerdict::OutOfRange) {
+                return;
+            }
+        }
         match code_verdict {
             FetchVerdict::Done => {}
             FetchVerdict::Refresh => {
@@ -394,8 +538,13 @@ impl Fetches {
                 return outcomes.push(Outcome::Refused(name, assignment, answer.error));
             }
         }
+        if let Some(preferred) = answer.preferred.filter(|preferred| *preferred != plan.broker && !follower) {
+            partition.replica = Some((preferred, now + lease));
+        }
         if let Some((epoch, end)) = answer.diverging {
             partition.state = State::Stopped;
+            // What the leader has of an older epoch beyond the place where we read on in a newer one was never read.
+            let end = if epoch < partition.last_epoch { end.min(partition.epoch_from) } else { end };
             return outcomes.push(Outcome::Diverged { partition: name, assignment, position, end, epoch });
         }
         outcomes.push(Outcome::End(name.clone(), assignment, answer.end));
@@ -405,17 +554,21 @@ impl Fetches {
         match extent::of(&answer.records) {
             Ok(extent) if extent.next > position => {
                 partition.position = extent.next;
+                if extent.mixed || extent.leader_epoch != partition.last_epoch {
+                    partition.epoch_from = extent.epoch_from.max(position);
+                }
                 partition.last_epoch = extent.leader_epoch;
                 partition.chunks += 1;
-                let records = answer.records.slice(..extent.bytes);
                 self.served += 1;
-                self.buffered += records.len();
-                let served = self.served;
-                if let Some(partition) = self.current(&name, assignment) {
-                    partition.served = served;
-                }
+                partition.served = self.served;
+                let records = answer.records.slice(..extent.bytes);
                 let chunk = Chunk { partition: name, assignment, from: position, records, aborted: answer.aborted };
                 outcomes.push(Outcome::Chunk(chunk));
+            }
+            Ok(_) if answer.end <= position => {
+                // At the end of the log an old batch says that there is nothing new.
+                partition.failures = partition.failures.saturating_add(1);
+                partition.state = State::Paused(now + backoff.delay(partition.failures, 200));
             }
             Ok(_) => {
                 partition.state = State::Stopped;
@@ -433,9 +586,16 @@ impl Fetches {
         }
     }
 
-    fn take(&mut self, id: FetchId) -> Option<Plan> {
-        let broker = self.out.values().find(|plan| plan.id == id)?.broker;
-        self.out.remove(&broker)
+    fn take(&mut self, id: FetchId) -> Option<(Arc<Plan>, &mut Source)> {
+        let source = self.sources.values_mut().find(|source| source.out.as_ref().is_some_and(|plan| plan.id == id))?;
+        Some((source.out.take()?, source))
+    }
+
+    /// Back to the leaders with what was read from this follower.
+    fn leave_replica(&mut self, broker: BrokerId) {
+        for partition in self.partitions.values_mut() {
+            partition.replica.take_if(|(follower, _)| *follower == broker);
+        }
     }
 
     fn ready_again(&mut self, planned: &Planned, id: FetchId) {

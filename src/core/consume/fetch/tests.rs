@@ -35,6 +35,7 @@ fn records(partition: i32, bytes: Vec<u8>) -> Answer {
         end: 100,
         diverging: None,
         leader: None,
+        preferred: None,
         aborted: Vec::new(),
         records: bytes.into(),
     }
@@ -53,6 +54,7 @@ impl Story {
             buffer_bytes: 16 * MIB,
             max_wait: Duration::from_millis(500),
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+            replica_lease: Duration::from_secs(300),
         });
         for partition in 0..partitions {
             fetches.add(orders(partition), AssignmentEpoch(1), place(1, 5), 10, -1);
@@ -67,12 +69,22 @@ impl Story {
         story
     }
 
-    fn plan(&mut self) -> Plan {
+    fn plan(&mut self) -> Arc<Plan> {
         self.fetches.poll_plan(self.now).expect("a plan")
     }
 
     fn answer(&mut self, plan: &Plan, answer: Answer) -> Vec<Outcome> {
-        self.fetches.on_answer(self.now, plan.id, vec![answer])
+        self.answers(plan, vec![answer]).list
+    }
+
+    fn answers(&mut self, plan: &Plan, answers: Vec<Answer>) -> Outcomes {
+        let bytes = 100 + answers.iter().map(|answer| answer.records.len()).sum::<usize>();
+        self.fetches.on_answer(self.now, plan.id, bytes, 7, answers)
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.fetches.handle_timeout(self.now);
     }
 
     fn chunks(outcomes: &[Outcome]) -> usize {
@@ -91,7 +103,7 @@ fn the_next_fetch_is_out_while_records_are_handled_and_a_third_chunk_waits() {
     assert_eq!((second.partitions[0].offset, second.partitions[0].last_fetched_epoch), (15, 5));
     story.answer(&second, records(0, batch(15, 5, 5)));
     assert_eq!(story.fetches.poll_plan(story.now), None, "two chunks wait");
-    story.fetches.on_released(&orders(0), AssignmentEpoch(1), 61);
+    story.fetches.on_chunk_done(&orders(0), AssignmentEpoch(1));
     assert_eq!(story.plan().partitions[0].offset, 20);
 }
 
@@ -110,7 +122,7 @@ fn an_answer_after_the_reassignment_is_dropped() {
 fn an_answer_for_a_position_left_behind_is_dropped() {
     let mut story = Story::new(1);
     let old = story.plan();
-    story.fetches.set_position(story.now, &orders(0), AssignmentEpoch(1), 50);
+    story.fetches.set_position(story.now, &orders(0), AssignmentEpoch(1), 50, -1);
     assert!(story.answer(&old, records(0, batch(10, 5, 5))).is_empty());
     assert_eq!(story.plan().partitions[0].offset, 50);
 }
@@ -229,10 +241,197 @@ fn an_offset_that_goes_on_being_refused_is_asked_for_after_growing_pauses() {
     for pause in [100, 200, 400] {
         let plan = story.plan();
         story.answer(&plan, error(0, ErrorCode::OFFSET_OUT_OF_RANGE));
-        story.fetches.set_position(story.now, &orders(0), AssignmentEpoch(1), 10);
+        story.fetches.set_position(story.now, &orders(0), AssignmentEpoch(1), 10, -1);
         assert_eq!(story.fetches.poll_plan(story.now), None);
         assert_eq!(story.fetches.poll_timeout(), Some(story.now + Duration::from_millis(pause)));
         story.now += Duration::from_millis(pause);
         story.fetches.handle_timeout(story.now);
     }
+}
+
+/// A batch of `bytes` bytes in all.
+fn large(base: i64, bytes: usize) -> Vec<u8> {
+    let mut batch = batch(base, 1, 5);
+    batch[8..12].copy_from_slice(&i32::try_from(bytes - 12).unwrap().to_be_bytes());
+    batch.resize(bytes, 0);
+    batch
+}
+
+#[test]
+fn a_small_answer_is_held_whole_until_its_last_chunk_is_done() {
+    let mut story = Story::new(3);
+    let plan = story.plan();
+    let outcomes = story.answers(&plan, vec![records(0, batch(10, 1, 5)), records(1, batch(10, 1, 5))]);
+    assert_eq!((outcomes.shared, story.fetches.buffered()), (Some(222), 222));
+    story.fetches.on_chunk_done(&orders(0), AssignmentEpoch(1));
+    assert_eq!(story.fetches.buffered(), 222);
+    story.fetches.on_released(222);
+    assert_eq!(story.fetches.buffered(), 0);
+}
+
+/// Story: fifteen of sixteen partitions never get their chunks done. The last one goes on without end, and the buffer's
+/// bound holds for all that is in memory, whatever the size of the answers.
+#[test]
+fn stuck_partitions_never_stop_the_others_and_memory_stays_bounded() {
+    for (chunk, at_once) in [(30 * 1024, 16), (400 * 1024, 1), (400 * 1024, 2), (100 * 1024, 4)] {
+        let mut story = Story::new(16);
+        let buffer = story.fetches.config.buffer_bytes;
+        let (mut positions, mut turns) = ([10; 16], 0);
+        for round in 0..200 {
+            let plan = story.plan();
+            let mut answers = Vec::new();
+            for planned in plan.partitions.iter().take(at_once) {
+                let at = planned.partition.partition;
+                answers.push(records(at, large(positions[at as usize], chunk)));
+                positions[at as usize] += 1;
+            }
+            let outcomes = story.answers(&plan, answers);
+            // Only what is of partition 0 is handled; an answer is released when nobody else is in it.
+            let of = |chunk: &Chunk| chunk.partition.partition;
+            let chunks = outcomes.list.iter().filter_map(|outcome| match outcome {
+                Outcome::Chunk(chunk) => Some(chunk),
+                _ => None,
+            });
+            let chunks: Vec<&Chunk> = chunks.collect();
+            if let Some(done) = chunks.iter().find(|chunk| of(chunk) == 0) {
+                turns += 1;
+                story.fetches.on_chunk_done(&orders(0), AssignmentEpoch(1));
+                match outcomes.shared {
+                    Some(bytes) if chunks.len() == 1 => story.fetches.on_released(bytes),
+                    Some(_) => {}
+                    None => story.fetches.on_released(done.records.len()),
+                }
+            }
+            assert!(story.fetches.buffered() <= buffer, "round {round}");
+        }
+        assert!(turns > 150, "{turns} turns with {at_once} chunks of {chunk} bytes");
+    }
+}
+
+#[test]
+fn more_is_asked_for_at_a_time_over_a_long_way_and_less_when_handlers_are_slower() {
+    let mut story = Story::new(1);
+    let full = |story: &mut Story, time, handled: bool| {
+        let plan = story.plan();
+        let released = if handled { usize::MAX } else { 0 };
+        story.fetches.on_released(released);
+        story.now += Duration::from_millis(time);
+        story.answer(&plan, records(0, large(plan.partitions[0].offset, plan.max_bytes)));
+        story.fetches.on_chunk_done(&orders(0), AssignmentEpoch(1));
+        plan.max_bytes
+    };
+    let usual = full(&mut story, 50, true);
+    assert_eq!(full(&mut story, 50, true), 2 * usual);
+    assert_eq!(full(&mut story, 50, false), 4 * usual);
+    assert_eq!(full(&mut story, 2, true), 2 * usual, "something was left to handle when the answer came");
+    assert_eq!(full(&mut story, 2, true), usual, "a short way");
+}
+
+#[test]
+fn an_old_batch_is_no_news_at_the_end_of_the_log_and_damage_before_it() {
+    let mut story = Story::new(1);
+    let plan = story.plan();
+    let old = |end| Answer { end, ..records(0, batch(5, 5, 5)) };
+    assert!(matches!(story.answer(&plan, old(10))[..], [Outcome::End(..)]));
+    assert_eq!(story.fetches.poll_plan(story.now), None, "after a pause");
+    story.wait(Duration::from_millis(100));
+    let plan = story.plan();
+    assert!(matches!(story.answer(&plan, old(11))[..], [Outcome::End(..), Outcome::Malformed(_, _, 10, _)]));
+}
+
+#[test]
+fn only_changes_are_named_in_a_session_and_a_lost_one_is_begun_anew() {
+    let mut story = Story::new(2);
+    let plan = story.plan();
+    assert_eq!((plan.session.id, plan.session.epoch, plan.session.named.len()), (0, 0, 2));
+    story.answer(&plan, records(0, batch(10, 5, 5)));
+    let plan = story.plan();
+    assert_eq!((plan.session.id, plan.session.epoch), (7, 1));
+    let named: Vec<_> = plan.session.named.iter().map(|at| plan.partitions[*at].partition.partition).collect();
+    assert_eq!((named, plan.partitions.len()), (vec![0], 2));
+    story.fetches.on_refused(story.now, plan.id, SessionVerdict::NewSession);
+    let plan = story.plan();
+    assert_eq!((plan.session.epoch, plan.session.named.len()), (0, 2), "at once, and full");
+    story.fetches.on_refused(story.now, plan.id, SessionVerdict::NewSession);
+    assert_eq!(story.fetches.poll_plan(story.now), None, "a broker that refuses a full request rests");
+}
+
+#[test]
+fn a_paused_partition_leaves_the_session_and_is_asked_for_again_at_its_place() {
+    let mut story = Story::new(2);
+    story.fetches.set_paused(&orders(0), AssignmentEpoch(9), true);
+    let plan = story.plan();
+    assert_eq!(plan.partitions.len(), 2, "another assignment");
+    story.fetches.set_paused(&orders(0), AssignmentEpoch(1), true);
+    assert_eq!(Story::chunks(&story.answer(&plan, records(0, batch(10, 5, 5)))), 1, "what comes is kept");
+    let plan = story.plan();
+    assert_eq!((plan.partitions.len(), plan.session.forgotten.len()), (1, 1));
+    assert_eq!(plan.max_wait, Duration::from_millis(500), "nobody waits for it");
+    story.fetches.set_paused(&orders(0), AssignmentEpoch(1), false);
+    story.answer(&plan, records(1, Vec::new()));
+    let plan = story.plan();
+    let mut offsets: Vec<_> = plan.partitions.iter().map(|planned| planned.offset).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, [10, 15]);
+}
+
+/// Sends the partition to broker 3, a follower.
+fn at_follower() -> Story {
+    let mut story = Story::new(1);
+    let plan = story.plan();
+    story.answer(&plan, Answer { preferred: Some(3), ..records(0, Vec::new()) });
+    story
+}
+
+#[test]
+fn the_preferred_replica_is_read_until_its_lease_is_over() {
+    let mut story = at_follower();
+    let plan = story.plan();
+    assert_eq!((plan.broker, plan.partitions[0].leader_epoch), (3, 5));
+    assert_eq!(Story::chunks(&story.answer(&plan, records(0, batch(10, 5, 5)))), 1);
+    assert_eq!(story.plan().broker, 3);
+    let mut story = at_follower();
+    story.now += Duration::from_secs(300);
+    assert_eq!(story.plan().broker, 1);
+}
+
+#[test]
+fn out_of_range_or_cut_at_a_follower_says_nothing_about_the_log() {
+    let behind = error(0, ErrorCode::OFFSET_OUT_OF_RANGE);
+    let shorter = Answer { diverging: Some((5, 8)), ..records(0, Vec::new()) };
+    for answer in [behind, shorter] {
+        let mut story = at_follower();
+        let plan = story.plan();
+        assert!(story.answer(&plan, answer).is_empty());
+        let plan = story.plan();
+        assert_eq!((plan.broker, plan.partitions[0].offset), (1, 10));
+    }
+}
+
+#[test]
+fn a_follower_that_fails_or_refuses_is_left_for_the_leader() {
+    let mut story = at_follower();
+    let plan = story.plan();
+    story.fetches.on_failed(story.now, plan.id);
+    assert_eq!(story.plan().broker, 1, "at once");
+    let mut story = at_follower();
+    let plan = story.plan();
+    story.answer(&plan, error(0, ErrorCode::NOT_LEADER_OR_FOLLOWER));
+    story.wait(Duration::from_millis(100));
+    assert_eq!(story.plan().broker, 1);
+}
+
+/// Story: read 10 to 15 in epoch 5 and 15 to 20 in epoch 6; then a leader that never saw epoch 6 has epoch 5 up to 18. What
+/// it has from 15 on was never read.
+#[test]
+fn the_common_history_ends_where_a_newer_epoch_was_read() {
+    let mut story = Story::new(1);
+    let plan = story.plan();
+    story.answer(&plan, records(0, [batch(10, 5, 5), batch(15, 5, 6)].concat()));
+    let plan = story.plan();
+    let outcomes = story.answer(&plan, Answer { diverging: Some((5, 18)), ..records(0, Vec::new()) });
+    assert!(matches!(outcomes[..], [Outcome::Diverged { position: 20, end: 15, epoch: 5, .. }]), "{outcomes:?}");
+    story.fetches.set_position(story.now, &orders(0), AssignmentEpoch(1), 15, 5);
+    let planned = story.plan().partitions[0].clone();
+    assert_eq!((planned.offset, planned.last_fetched_epoch), (15, 5));
 }
