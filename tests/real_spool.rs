@@ -48,6 +48,12 @@ fn reach(broker: &Proxied) -> Client {
     wait(Client::builder([broker.address()]).build()).unwrap()
 }
 
+/// The next process, at a broker that may have forgotten the one before: it waits for what may be late of that one, for as
+/// long as a request may take.
+fn reach_forgetful(broker: &Proxied) -> Client {
+    wait(Client::builder([broker.address()]).request_timeout(Duration::from_secs(1)).build()).unwrap()
+}
+
 /// A process at work: what it sent first is in the topic and in the spool's books.
 struct Life {
     topic: String,
@@ -240,7 +246,7 @@ fn old_timestamp_producer_id_expired() {
     let (topic, image) = life.die();
     until_forgotten(&broker, &topic);
     broker.mend();
-    recover(&reach(&broker), &image, &topic);
+    recover(&reach_forgetful(&broker), &image, &topic);
     assert_eq!(values(&broker.cluster, &topic, 0, 7), ALL);
 }
 
@@ -258,7 +264,7 @@ fn unknown_producer_id_scans_before_resend() {
     let (topic, image) = life.die();
     broker.mend();
     until_forgotten(&broker, &topic);
-    recover(&reach(&broker), &image, &topic);
+    recover(&reach_forgetful(&broker), &image, &topic);
     drop(held);
     assert_eq!(values(&broker.cluster, &topic, 0, 7), ALL);
 }
@@ -273,7 +279,7 @@ fn log_trimmed_past_resume_offset() {
     let mut raw = RawClient::connect(broker.cluster.address(1)).unwrap();
     assert_eq!(raw.delete_records(&topic, 0, -1).unwrap(), (0, 6));
 
-    let client = reach(&broker);
+    let client = reach_forgetful(&broker);
     let producer = open(&client, &image.spool());
     let next = spool(&producer, &topic, &["next"]);
     until_left(&image.spool(), Left { ready: 1, parked: 5, unknown: 5, dead: 0 });

@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indelible::types::{Acks, Compression};
 use indelible::{Durability, OnUnknown, SpoolConfig};
 
+mod group;
 mod spool;
 
+pub(crate) use group::*;
 pub(crate) use spool::*;
 
 /// A Kafka client that does not lose and does not double records.
@@ -65,6 +67,9 @@ pub(crate) enum Command {
     /// Prints the records of topics, or hands each to a command; commits what was handled, and nothing else
     #[command(after_help = CONSUME_HELP)]
     Consume(ConsumeOptions),
+    /// Looks at consumer groups, and sets where they go on
+    #[command(subcommand, after_help = GROUP_HELP)]
+    Group(GroupCommand),
     /// Looks into a spool, delivers it, and decides about what could not be delivered
     #[command(subcommand, after_help = SPOOL_HELP)]
     Spool(SpoolCommand),
@@ -204,8 +209,19 @@ and values that are not UTF-8 appear in base64 as \"key_base64\" and \"value_bas
 
 A record is committed only after its line was written to standard output, or after CMD exited with 0. CMD runs by
 `sh -c` with the value on standard input and INDELIBLE_TOPIC, _PARTITION, _OFFSET, _TIMESTAMP and _KEY in its environment;
-one at a time for each partition. SIGINT and SIGTERM finish the records in hand, commit and leave the group; a second one
-ends at once.
+one at a time for each partition, unless --order says otherwise. With --order key those of one key run in their order, with
+--order none in any; what is committed is the offset below which all are handled. When CMD fails, and --retries are used up,
+the command ends and the record is handled again by the next start; with --dead-letter it goes to that topic, with its place
+and the error as headers, and counts as handled once it is written there. SIGINT and SIGTERM finish the records in hand,
+commit and leave the group; a second one ends at once.
+
+--until-end looks up where each partition ends at the start, and stops when all that this command has are handled up to
+there; what comes later is left. With several members in the group each stops when its own partitions are done, and those of
+a member that stopped go to the others; one that has none stops when the group has committed all up to the ends. So all was
+handled when the last one has ended.
+
+With --offset or --partition the partitions are read by hand: no member of the group shares them, and all that are meant are
+read by this command. Its progress is committed for --group all the same; a group that has members refuses that.
 
 Exit codes: 0 all that was read is handled and committed, 1 CMD failed, 2 usage, 3 cluster, 4 standard output closed";
 
@@ -216,18 +232,40 @@ pub(crate) struct ConsumeOptions {
     /// The topics
     #[arg(long, short = 't', value_name = "T[,T]", value_delimiter = ',', required = true)]
     pub(crate) topic: Vec<String>,
-    /// The group that the progress is committed for
+    /// The group whose members share the topics, and that the progress is committed for; without one all partitions are
+    /// read, and nothing is committed
     #[arg(long, short = 'g')]
-    pub(crate) group: String,
+    pub(crate) group: Option<String>,
     /// Where a group begins that has committed nothing
     #[arg(long, value_enum, default_value_t = Beginning::Earliest)]
     pub(crate) from: Beginning,
+    /// Begin there, whatever is committed: beginning, end, an offset, or a time, as in indelible group reset --help
+    #[arg(long, short = 'o', value_name = "PLACE", allow_hyphen_values = true, conflicts_with = "from")]
+    pub(crate) offset: Option<String>,
+    /// Read only these partitions of each topic
+    #[arg(long, short = 'p', value_name = "N[,N]", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..))]
+    pub(crate) partition: Vec<i32>,
     /// Stop after so many records
     #[arg(long, short = 'c', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_records: Option<u64>,
     /// Stop when no record came for so long, in milliseconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) idle_exit_ms: Option<u64>,
+    /// Stop when what is there is handled: each partition up to where it ended at the start
+    #[arg(long)]
+    pub(crate) until_end: bool,
+    /// Which records may be handled at the same time: one of each partition (the default), one of each key, or any (none)
+    #[arg(long, value_parser = ["partition", "key", "none"])]
+    pub(crate) order: Option<String>,
+    /// How many records may be handled at the same time; never more than --order allows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) workers: Option<u32>,
+    /// How often a record whose CMD failed is given to it again, with growing pauses
+    #[arg(long, value_name = "N", requires = "exec")]
+    pub(crate) retries: Option<u32>,
+    /// Write a record whose CMD failed for the last time to this topic, and go on
+    #[arg(long, value_name = "TOPIC", requires = "exec")]
+    pub(crate) dead_letter: Option<String>,
     /// Run this command for each record, with the value on its standard input
     #[arg(long, value_name = "CMD", conflicts_with = "format")]
     pub(crate) exec: Option<String>,

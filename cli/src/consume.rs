@@ -5,7 +5,11 @@ use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
-use indelible::{ConsumeError, ConsumerHandle, Delivery, HandlerFailure, OffsetReset, StopReason};
+use indelible::types::TopicPartition;
+use indelible::{
+    AdminError, Client, ConsumeError, ConsumerBuilder, ConsumerHandle, Delivery, HandlerFailure, OffsetReset,
+    StopReason,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -13,6 +17,7 @@ use crate::args::{Beginning, ConsumeOptions};
 use crate::config;
 use crate::failure::Failure;
 use crate::format::Format;
+use crate::place::Place;
 use crate::progress::Progress;
 use crate::signals::Signals;
 
@@ -23,6 +28,8 @@ const INTERRUPTED: i32 = 130;
 
 /// Runs the command.
 pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
+    let place = options.offset.as_deref().map(Place::parse).transpose();
+    let place = place.map_err(|error| Failure::usage(format!("--offset: {error}")))?;
     let format = Format::parse(&options.format).map_err(|error| Failure::usage(format!("--format: {error}")))?;
     // Whoever asks twice wants no commit: what was handled since the last one will be handled again.
     let mut signals = Signals::listen(Some(|| std::process::exit(INTERRUPTED)))?;
@@ -38,16 +45,21 @@ pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
         client = starting => client?,
         () = signals.first() => return Ok(()),
     };
-    let from = match options.from {
-        Beginning::Earliest => OffsetReset::Earliest,
-        Beginning::Latest => OffsetReset::Latest,
+    let mut builder = tokio::select! {
+        builder = subscribed(&client, &options, place) => builder?,
+        () = signals.first() => return Ok(()),
     };
-    let mut builder = client.consumer(&options.group).topics(&options.topic).offset_reset(from);
+    if options.until_end {
+        builder = builder.stop_at_end();
+    }
     if let Some(most) = options.max_records {
         builder = builder.stop_after(most);
     }
     if let Some(idle) = options.idle_exit_ms {
         builder = builder.stop_when_idle(Duration::from_millis(idle));
+    }
+    for (name, value) in handling(&options) {
+        builder = builder.property(name, &value);
     }
     let consumer = properties.apply(builder, |builder, name, value| builder.property(name, value));
     let consumer = consumer.build().map_err(|error| Failure::consume(&error))?;
@@ -83,9 +95,11 @@ pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
                 let why = match summary.reason {
                     StopReason::MaxRecords => "that was the limit",
                     StopReason::Idle => "nothing more came",
+                    StopReason::End => "that was all there is",
                     _ => "stopped",
                 };
-                progress.print(&format!("{} records handled and committed; {why}", summary.records));
+                let done = if options.group.is_some() { "handled and committed" } else { "handled" };
+                progress.print(&format!("{} records {done}; {why}", summary.records));
             }
             Ok(())
         }
@@ -94,6 +108,74 @@ pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
         ))),
         Err(error) => Err(Failure::consume(&error)),
     }
+}
+
+/// A consumer of what the options name, from where they say.
+async fn subscribed(
+    client: &Client,
+    options: &ConsumeOptions,
+    place: Option<Place>,
+) -> Result<ConsumerBuilder, Failure> {
+    let reset = match options.from {
+        Beginning::Earliest => OffsetReset::Earliest,
+        Beginning::Latest => OffsetReset::Latest,
+    };
+    let builder = match &options.group {
+        Some(group) if place.is_none() && options.partition.is_empty() => {
+            return Ok(client.consumer(group).topics(&options.topic).offset_reset(reset));
+        }
+        Some(group) => {
+            refuse_members(client, group).await?;
+            client.consumer(group)
+        }
+        None => client.consumer_without_group(),
+    };
+    let topics = config::describe(client, options.topic.iter().map(String::as_str)).await?;
+    let mut partitions = Vec::new();
+    for topic in &topics {
+        let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        if let Some(missing) = options.partition.iter().find(|partition| **partition >= count) {
+            let told = format!("topic {:?} has no partition {missing}: it has {count}, numbered from 0", topic.name);
+            return Err(Failure::cluster(told));
+        }
+        let all = (0..count).filter(|index| options.partition.is_empty() || options.partition.contains(index));
+        partitions.extend(all.map(|index| TopicPartition::new(topic.name.clone(), index)));
+    }
+    partitions.sort();
+    partitions.dedup(); // a topic may be named twice
+    let builder = builder.offset_reset(reset);
+    Ok(match place {
+        None => builder.assign(partitions.iter().map(|one| (&one.topic, one.partition))),
+        Some(Place::Offset(offset)) => {
+            builder.assign_from(partitions.iter().map(|one| (&one.topic, one.partition, offset)))
+        }
+        Some(Place::Spec(spec)) => {
+            let found = client.admin().list_offsets(partitions, spec).await.map_err(|error| Failure::admin(&error))?;
+            builder.assign_from(found.iter().map(|(one, offset)| (&one.topic, one.partition, *offset)))
+        }
+    })
+}
+
+/// Members commit what they have handled, and the coordinator takes commits of nobody else beside them.
+async fn refuse_members(client: &Client, group: &str) -> Result<(), Failure> {
+    match client.admin().describe_group(group).await {
+        Ok(described) if !described.members.is_empty() => Err(Failure::cluster(format!(
+            "group {group:?} has members, so partitions cannot be read by hand for it: stop them, or leave out --offset and              --partition, or --group"
+        ))),
+        Ok(_) | Err(AdminError::GroupNotFound { .. }) => Ok(()),
+        Err(error) => Err(Failure::admin(&error)),
+    }
+}
+
+/// The options that are properties of the consumer.
+fn handling(options: &ConsumeOptions) -> impl Iterator<Item = (&'static str, String)> {
+    let set = [
+        ("handler.order", options.order.clone()),
+        ("handler.workers", options.workers.map(|workers| workers.to_string())),
+        ("handler.retries", options.retries.map(|retries| retries.to_string())),
+        ("dead.letter.topic", options.dead_letter.clone()),
+    ];
+    set.into_iter().filter_map(|(name, value)| Some((name, value?)))
 }
 
 /// Passes the first signal on, and shows how far it got. Never ends by itself.

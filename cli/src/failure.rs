@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use indelible::{BuildError, ClientError, ConsumeError, SpoolError};
+use indelible::{AdminError, BuildError, ClientError, ConsumeError, SpoolError};
 
 /// Why a command did not do all that it was asked for.
 #[derive(Debug)]
@@ -56,6 +56,14 @@ impl Failure {
             BuildError::Spool(error) => Failure::spool(error),
             error => Failure::local(error),
         }
+    }
+
+    /// What was asked of the cluster, and not done.
+    pub(crate) fn admin(error: &AdminError) -> Failure {
+        Failure::cluster(match error {
+            AdminError::GroupNotFound { .. } => format!("{error}, or see indelible group list"),
+            error => error.to_string(),
+        })
     }
 
     /// A spool that cannot be used.

@@ -1,5 +1,7 @@
 //! The little JSON that is written here, and base64 for what is no text.
 
+use std::fmt::Display;
+
 /// Appends `text` as a JSON string, quotes included.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
@@ -57,6 +59,78 @@ fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// A document of one object, in a line.
+pub(crate) fn object(fill: impl FnOnce(&mut Object<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    Object::write(&mut out, fill);
+    out.push(b'\n');
+    out
+}
+
+/// An object being written.
+pub(crate) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    is_empty: bool,
+}
+
+impl Object<'_> {
+    fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
+        out.push(b'{');
+        fill(&mut Object { out, is_empty: true });
+        out.push(b'}');
+    }
+
+    fn name(&mut self, name: &str) {
+        if !std::mem::take(&mut self.is_empty) {
+            self.out.push(b',');
+        }
+        push_string(self.out, name);
+        self.out.push(b':');
+    }
+
+    /// A number or a truth value.
+    pub(crate) fn value(&mut self, name: &str, value: impl Display) {
+        self.name(name);
+        self.out.extend_from_slice(value.to_string().as_bytes());
+    }
+
+    pub(crate) fn maybe(&mut self, name: &str, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.value(name, value),
+            None => self.value(name, "null"),
+        }
+    }
+
+    pub(crate) fn text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        push_string(self.out, text);
+    }
+
+    pub(crate) fn maybe_text(&mut self, name: &str, text: Option<&str>) {
+        match text {
+            Some(text) => self.text(name, text),
+            None => self.value(name, "null"),
+        }
+    }
+
+    pub(crate) fn list<T>(
+        &mut self,
+        name: &str,
+        items: impl IntoIterator<Item = T>,
+        push: impl Fn(&mut Object<'_>, T),
+    ) {
+        self.name(name);
+        self.out.push(b'[');
+        for (i, item) in items.into_iter().enumerate() {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            Object::write(self.out, |o| push(o, item));
+        }
+        self.out.push(b']');
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +149,17 @@ mod tests {
         assert_eq!(json("v", Some(b"\xff")), r#""v_base64":"/w==""#);
         assert_eq!(json("v", Some(b"\xff\xfe")), r#""v_base64":"//4=""#);
         assert_eq!(json("v", Some(b"\xff\xfe\xfd")), r#""v_base64":"//79""#);
+    }
+
+    #[test]
+    fn objects_nest() {
+        let out = object(|o| {
+            o.text("a", "x\"");
+            o.maybe("b", None::<u8>);
+            o.list("c", [1, 2], |o, n| o.value("n", n));
+            o.value("d", true);
+        });
+        let told = r#"{"a":"x\"","b":null,"c":[{"n":1},{"n":2}],"d":true}"#;
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{told}\n"));
     }
 }

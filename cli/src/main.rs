@@ -6,15 +6,19 @@ mod consume;
 mod demo;
 mod failure;
 mod format;
+mod group;
 mod json;
 mod lines;
+mod log;
 mod out;
 mod perf;
+mod place;
 mod produce;
 mod progress;
 mod signals;
 mod source;
 mod spool;
+mod table;
 mod time;
 
 use std::process::ExitCode;
@@ -31,6 +35,9 @@ fn main() -> ExitCode {
         }
         Err(error) => return Failure::usage(failure::one_line(&error.to_string())).report(),
     };
+    if let Err(failure) = log::start() {
+        return failure.report();
+    }
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
@@ -48,6 +55,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(options) => runtime.block_on(demo::run(options)),
         Command::Produce(options) => runtime.block_on(produce::run(options)),
         Command::Consume(options) => runtime.block_on(consume::run(options)),
+        Command::Group(command) => runtime.block_on(group::run(command)),
         Command::Spool(command) => runtime.block_on(spool::run(command)),
         Command::Perf(options) => runtime.block_on(perf::run(options)),
     };

@@ -125,3 +125,107 @@ fn a_closed_output_stops_it_and_commits_nothing_unwritten() {
     ran.complains(4, &["standard output was closed", "t-0"]);
     assert!(committed(&cluster, 0).unwrap_or(0) < 50_000);
 }
+
+/// Values of partition 0 are three, of partition 1 one.
+fn filled() -> FakeCluster {
+    let cluster = cluster("t", 2);
+    fill(&cluster, "t", 0, b"a\nb\nc\n");
+    fill(&cluster, "t", 1, b"d\n");
+    cluster
+}
+
+/// The lines that it prints, sorted.
+#[track_caller]
+fn prints(cluster: &FakeCluster, arguments: &str) -> Vec<String> {
+    let ran = run(program(&format!("consume {} -t t -f %p:%s {arguments}", at(cluster))), b"");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    let mut lines: Vec<String> = ran.out.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn until_end_stops_when_all_is_handled() {
+    let cluster = filled();
+    assert_eq!(prints(&cluster, "-g g --until-end"), ["0:a", "0:b", "0:c", "1:d"]);
+    assert_eq!([committed(&cluster, 0), committed(&cluster, 1)], [Some(3), Some(1)]);
+    assert!(prints(&cluster, "-g g --until-end").is_empty());
+    fill(&cluster, "t", 1, b"e\n");
+    assert_eq!(prints(&cluster, "-g g --until-end"), ["1:e"]);
+}
+
+/// Three at once: each ends, and between them each line is printed.
+#[test]
+fn until_end_with_several_members() {
+    let cluster = filled();
+    let line = format!("consume {} -t t -g g --until-end -f %p:%s", at(&cluster));
+    let members: Vec<_> = (0..3).map(|_| program(&line).spawn().unwrap()).collect();
+    let ran: Vec<_> = members.into_iter().map(finish).collect();
+    assert!(ran.iter().all(|ran| ran.code == Some(0) && ran.err.is_empty()), "{ran:?}");
+    let mut lines: Vec<&str> = ran.iter().flat_map(|ran| ran.out.lines()).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines, ["0:a", "0:b", "0:c", "1:d"]);
+    assert_eq!([committed(&cluster, 0), committed(&cluster, 1)], [Some(3), Some(1)]);
+}
+
+/// Without a group nothing is committed, and each run begins anew.
+#[test]
+fn without_a_group_all_is_read_each_time() {
+    let cluster = filled();
+    for _ in 0..2 {
+        assert_eq!(prints(&cluster, "--until-end"), ["0:a", "0:b", "0:c", "1:d"]);
+    }
+    assert!(prints(&cluster, "--until-end --from latest").is_empty());
+    assert_eq!(prints(&cluster, "--until-end --partition 1"), ["1:d"]);
+    assert_eq!(cluster.look(|view| view.requests(8)), 0, "a commit");
+}
+
+#[test]
+fn it_begins_where_it_is_told_to() {
+    let cluster = filled();
+    assert_eq!(prints(&cluster, "-p 0 --until-end --offset 1"), ["0:b", "0:c"]);
+    assert_eq!(prints(&cluster, "--until-end -o beginning"), ["0:a", "0:b", "0:c", "1:d"]);
+    assert!(prints(&cluster, "--until-end -o end").is_empty());
+    assert_eq!(prints(&cluster, "--until-end -o -1h").len(), 4);
+    assert!(prints(&cluster, "--until-end -o 9999-01-01T00:00:00Z").is_empty());
+    // For a group too, which goes on from there; what it had committed of the other partition stays.
+    assert_eq!(prints(&cluster, "-g g --until-end").len(), 4);
+    assert_eq!(prints(&cluster, "-g g -p 0 -o 2 --until-end"), ["0:c"]);
+    assert_eq!([committed(&cluster, 0), committed(&cluster, 1)], [Some(3), Some(1)]);
+
+    let consume = |arguments: &str| run(program(&format!("consume {} -t t {arguments}", at(&cluster))), b"");
+    consume("-o soon").complains(2, &["--offset", "\"soon\"", "beginning, end"]);
+    consume("-p 2").complains(3, &["\"t\" has no partition 2", "it has 2"]);
+    consume("-p 0 -o 7").complains(3, &["t-0", "offset 7", "0 to 3"]);
+    consume("-o 1 --from latest").complains(2, &["--from"]);
+    consume("--order some").complains(2, &["--order", "partition, key, none"]);
+    consume("--workers 0").complains(2, &["--workers"]);
+    consume("--retries 3").complains(2, &["--exec"]);
+}
+
+/// Its members would commit beside it, and the coordinator takes nobody else's.
+#[test]
+fn partitions_of_a_group_with_members_are_not_read_by_hand() {
+    let cluster = filled();
+    let mut member = program(&format!("consume {} -t t -g g -f %s", at(&cluster))).spawn().unwrap();
+    assert!(cluster.wait_for(|view| !view.members("g").is_empty(), Duration::from_secs(20)));
+    let ran = run(program(&format!("consume {} -t t -g g -o beginning", at(&cluster))), b"");
+    ran.complains(3, &["group \"g\" has members", "--offset"]);
+    signal(member.id(), "TERM");
+    assert!(member.wait().unwrap().success());
+}
+
+#[test]
+fn a_command_that_fails_is_tried_again() {
+    let cluster = cluster("t", 1);
+    fill(&cluster, "t", 0, b"a\n");
+    let scratch = support::spool::Scratch::new("retries");
+    let mut command = program(&format!("consume {} -t t -g g --until-end --retries 2", at(&cluster)));
+    command.arg("--config=handler.retry.backoff.ms=1");
+    command.args(["--exec", &format!("echo x >> {0}; [ $(wc -l < {0}) = 3 ]", scratch.path("tries"))]);
+    let ran = run(command, b"");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(scratch.path("tries")).unwrap(), "x\nx\nx\n");
+    assert_eq!(committed(&cluster, 0), Some(1));
+}

@@ -21,18 +21,23 @@ fn decode<R: Request>(choice: u8, body: Bytes) {
 fuzz_target!(|data: &[u8]| {
     let [api, version, body @ ..] = data else { return };
     let body = Bytes::copy_from_slice(body);
-    let decoders: [fn(u8, Bytes); 20] = [
+    let decoders: [fn(u8, Bytes); 24] = [
         decode::<api_versions::ApiVersionsRequest>,
+        decode::<consumer_group_describe::ConsumerGroupDescribeRequest>,
         decode::<create_topics::CreateTopicsRequest>,
+        decode::<delete_groups::DeleteGroupsRequest>,
         decode::<delete_topics::DeleteTopicsRequest>,
         decode::<describe_configs::DescribeConfigsRequest>,
+        decode::<describe_groups::DescribeGroupsRequest>,
         decode::<describe_producers::DescribeProducersRequest>,
+        decode::<consumer_group_heartbeat::ConsumerGroupHeartbeatRequest>,
         decode::<fetch::FetchRequest>,
         decode::<find_coordinator::FindCoordinatorRequest>,
         decode::<heartbeat::HeartbeatRequest>,
         decode::<init_producer_id::InitProducerIdRequest>,
         decode::<join_group::JoinGroupRequest>,
         decode::<leave_group::LeaveGroupRequest>,
+        decode::<list_groups::ListGroupsRequest>,
         decode::<list_offsets::ListOffsetsRequest>,
         decode::<metadata::MetadataRequest>,
         decode::<offset_commit::OffsetCommitRequest>,

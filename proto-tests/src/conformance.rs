@@ -6,6 +6,7 @@ mod bench;
 mod cases_group;
 mod cases_identity;
 mod cases_log;
+mod cases_next_group;
 mod cases_restart;
 
 pub use bench::Bench;
@@ -54,7 +55,8 @@ impl Case {
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    [cases_identity::CASES, cases_group::CASES, cases_log::CASES, cases_restart::CASES].concat()
+    [cases_identity::CASES, cases_group::CASES, cases_next_group::CASES, cases_log::CASES, cases_restart::CASES]
+        .concat()
 }
 
 impl Lab for crate::fake::FakeCluster {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::io::inbox::Assigned;
+use crate::io::inbox::{Assigned, Revoked};
 use crate::types::TopicPartition;
 use crate::wire::batch::RawRecord;
 
@@ -105,6 +106,33 @@ impl Delivery {
     /// Which attempt this is, from 1: more than 1 only with `handler.retries`.
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Records between this one and the end of its partition's log, as the last fetch knew it: 0 for the newest. With
+    /// `isolation.level=read_committed` the end is where the first open transaction begins. Offsets are counted, so
+    /// compacted records and marks of transactions count too.
+    pub fn lag(&self) -> u64 {
+        let end = self.section.assigned.end.load(Ordering::Relaxed);
+        u64::try_from(end.saturating_sub(self.record.offset).saturating_sub(1)).unwrap_or(0)
+    }
+
+    /// Whether the partition was revoked since the record was handed out: it goes to another member of the group, or the
+    /// consumer ends.
+    ///
+    /// A rebalance waits for the handler for up to three quarters of `max.poll.interval.ms`, and what it finishes in that
+    /// time is committed. What it finishes later has no effect: the next owner handles the record again. Handlers that
+    /// take long and can stop half-way do well to look.
+    pub fn is_revoked(&self) -> bool {
+        self.section.assigned.is_revoked()
+    }
+
+    /// Resolves when [`Delivery::is_revoked`] begins to be true. For `select!` beside the work itself; needs no particular
+    /// executor, keeps no record in memory, and can be handed to other tasks.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting only.
+    pub fn revoked(&self) -> Revoked {
+        Revoked::of(&self.section.assigned)
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::delivery::Delivery;
+use super::offer::Withdrawn;
 use crate::config::{ConsumerConfig, OnFailure};
 use crate::error::{ConsumeError, HandlerFailure};
 
@@ -33,6 +34,10 @@ impl Disposer {
 
     /// Disposes of a record that was handled `attempts` times, the last time with `failure`.
     pub(super) fn dispose(&self, delivery: &Delivery, attempts: u32, failure: HandlerFailure) -> Disposal {
+        if Withdrawn::is(&failure) {
+            // Only a consumer that stops withdraws what is not revoked: this reason comes after the first and is not seen.
+            return Box::pin(std::future::ready(Disposed::Stop(ConsumeError::Closed)));
+        }
         let (partition, offset) = (delivery.topic_partition().clone(), delivery.offset());
         let outcome = match self.on_failure {
             OnFailure::Skip => {

@@ -104,6 +104,11 @@ impl<F> Lane<F> {
         self.assigned.revoked.load(Ordering::Acquire)
     }
 
+    /// Whether no further record may be handed out now.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_revoked() || self.assigned.paused.load(Ordering::Acquire)
+    }
+
     /// The waker of this lane alone.
     pub(super) fn waker(&self) -> &Waker {
         &self.waker
@@ -137,7 +142,7 @@ impl<F> Lane<F> {
                 self.slot.as_mut().set(Some(future));
                 None
             }
-            Err(panic) => Some(HandlerFailure::Panic(message(&*panic))),
+            Err(panic) => Some(HandlerFailure::Panic(panic_message(&*panic))),
         }
     }
 }
@@ -154,13 +159,13 @@ where
         let outcome = match catch_unwind(AssertUnwindSafe(|| future.poll(&mut context))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(()))) => Ok(()),
-            Ok(Poll::Ready(Err(error))) => Err(HandlerFailure::Error(error.into())),
-            Err(panic) => Err(HandlerFailure::Panic(message(&*panic))),
+            Ok(Poll::Ready(Err(error))) => Err(HandlerFailure::of(error)),
+            Err(panic) => Err(HandlerFailure::Panic(panic_message(&*panic))),
         };
         // What the future still holds is dropped here; a panic of that is the handler's failure too.
         match catch_unwind(AssertUnwindSafe(|| self.slot.as_mut().set(None))) {
             Ok(()) => Poll::Ready(outcome),
-            Err(panic) => Poll::Ready(Err(HandlerFailure::Panic(message(&*panic)))),
+            Err(panic) => Poll::Ready(Err(HandlerFailure::Panic(panic_message(&*panic)))),
         }
     }
 }
@@ -185,7 +190,7 @@ impl Wake for Signal {
 }
 
 /// The text of a panic.
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("without a message").to_owned()
 }

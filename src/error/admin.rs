@@ -1,4 +1,4 @@
-//! What can go wrong while topics are created, deleted or described, and while a client is built.
+//! What can go wrong while topics and groups are looked at and changed, and while a client is built.
 
 use std::io;
 use std::sync::Arc;
@@ -26,17 +26,30 @@ pub enum ClientError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// The broker refused it for one topic or broker.
+    /// The broker refused it for one topic, broker or group.
     #[error("{operation} of {what} was refused: {code}: {}", .message.as_deref().unwrap_or(.code.meaning()))]
     Refused {
-        /// What was asked: `creation`, `deletion`, `description`.
+        /// What was asked: `creation`, `deletion`, `description`, `change of offsets`.
         operation: &'static str,
-        /// Of what: `topic "orders"`, `broker 2`.
+        /// Of what: `topic "orders"`, `broker 2`, `group "billing"`.
         what: String,
         /// The broker's code.
         code: ErrorCode,
         /// The broker's words.
         message: Option<String>,
+    },
+    /// There is no such group: nobody has joined it, or committed for it, for as long as the brokers remember
+    /// (`offsets.retention.minutes`).
+    #[error("group {group:?} does not exist; check its name")]
+    GroupNotFound {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// The group has members, which commit offsets of their own.
+    #[error("group {group:?} has members: stop them first")]
+    GroupHasMembers {
+        /// The group.
+        group: Arc<str>,
     },
     /// The request got no usable answer. [`CallError::may_have_been_applied`] says whether it may have had its effect.
     #[error(transparent)]
@@ -55,7 +68,10 @@ impl AdminError {
         match self {
             AdminError::Refused { code, .. } => Some(*code),
             AdminError::Call(error) => error.code(),
-            AdminError::NotVisible(_) | AdminError::Metadata(_) => None,
+            AdminError::GroupNotFound { .. }
+            | AdminError::GroupHasMembers { .. }
+            | AdminError::NotVisible(_)
+            | AdminError::Metadata(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{CallError, MetadataError};
 use crate::config::ConfigError;
@@ -142,6 +143,9 @@ pub enum ConsumeError {
     /// A setting does not fit.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The system gave no thread to run handlers on.
+    #[error("no thread could be started to run handlers on: {0}; see the limits of the process")]
+    Threads(#[source] std::io::Error),
     /// The client's I/O thread has ended.
     #[error("the client's I/O thread has ended")]
     Closed,
@@ -154,6 +158,15 @@ pub enum HandlerFailure {
     Error(Box<dyn Error + Send + Sync>),
     /// It panicked, with this message.
     Panic(String),
+    /// It was not done within `handler.timeout.ms`, and was dropped where it waited.
+    TimedOut(Duration),
+}
+
+impl HandlerFailure {
+    /// The failure that `error` is, or that it is the cause of.
+    pub(crate) fn of(error: impl Into<Box<dyn Error + Send + Sync>>) -> HandlerFailure {
+        error.into().downcast().map_or_else(HandlerFailure::Error, |failure| *failure)
+    }
 }
 
 impl fmt::Display for HandlerFailure {
@@ -161,6 +174,9 @@ impl fmt::Display for HandlerFailure {
         match self {
             HandlerFailure::Error(error) => write!(f, "{error}"),
             HandlerFailure::Panic(message) => write!(f, "it panicked: {message}"),
+            HandlerFailure::TimedOut(limit) => {
+                write!(f, "it was not done within {} ms (handler.timeout.ms)", limit.as_millis())
+            }
         }
     }
 }
@@ -169,7 +185,7 @@ impl Error for HandlerFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             HandlerFailure::Error(error) => error.source(),
-            HandlerFailure::Panic(_) => None,
+            HandlerFailure::Panic(_) | HandlerFailure::TimedOut(_) => None,
         }
     }
 }

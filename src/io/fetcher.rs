@@ -32,9 +32,10 @@ pub(crate) enum FetchCommand {
     Start(Vec<(Arc<Assigned>, i64, i32)>),
     /// Fetch nothing more of these.
     End(Vec<Arc<Assigned>>),
-    /// Ask for no more of these, or again.
-    #[allow(dead_code, reason = "pause and resume are on their way")]
-    Pause(Vec<Arc<Assigned>>, bool),
+    /// Fetch nothing of these for now. What comes of requests that are out is kept.
+    Pause(Vec<Arc<Assigned>>),
+    /// Fetch these again.
+    Resume(Vec<Arc<Assigned>>),
 }
 
 /// What the fetcher works with.
@@ -139,11 +140,8 @@ impl Fetcher {
                 }
                 self.on_view();
             }
-            FetchCommand::Pause(partitions, paused) => {
-                for assigned in partitions {
-                    self.fetches.set_paused(&assigned.partition, assigned.epoch, paused);
-                }
-            }
+            FetchCommand::Pause(held) => self.set_paused(&held, true),
+            FetchCommand::Resume(held) => self.set_paused(&held, false),
             FetchCommand::End(ended) => {
                 for ended in ended {
                     self.fetches.end(&ended.partition, ended.epoch);
@@ -152,6 +150,12 @@ impl Fetcher {
                     }
                 }
             }
+        }
+    }
+
+    fn set_paused(&mut self, held: &[Arc<Assigned>], paused: bool) {
+        for held in held {
+            self.fetches.set_paused(&held.partition, held.epoch, paused);
         }
     }
 

@@ -3,16 +3,20 @@
 //! Messages go one way and wake the future up; handled bytes go the other way and make room for the next fetch. What
 //! waits here is bounded by the fetch buffer: every chunk holds a [`Lease`] on its bytes.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::offsets::SeekTo;
 use crate::core::consume::fetch::Chunk;
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
-use crate::error::ConsumeError;
+use crate::error::{ConsumeError, ControlError};
 use crate::metrics::Counter;
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -25,21 +29,105 @@ pub(crate) struct Assigned {
     pub(crate) watermark: Mutex<Watermark>,
     /// Where the log ends, as the last answer said; -1 before it.
     pub(crate) end: AtomicI64,
-    /// No further record of it may be handed out.
+    /// No further record of it may be handed out. Set by [`Assigned::revoke`] alone.
     pub(crate) revoked: AtomicBool,
+    /// No record of it is handed out for now. [`Message::Resume`] tells when that is over.
+    pub(crate) paused: AtomicBool,
+    /// Who waits for that.
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    last: u64,
+    wakers: BTreeMap<u64, Waker>,
 }
 
 impl Assigned {
     /// A partition whose handling begins where `watermark` does.
     pub(crate) fn new(partition: TopicPartition, epoch: AssignmentEpoch, watermark: Watermark) -> Assigned {
         let (watermark, end, revoked) = (Mutex::new(watermark), AtomicI64::new(-1), AtomicBool::new(false));
-        Assigned { partition, epoch, watermark, end, revoked }
+        let paused = AtomicBool::new(false);
+        Assigned { partition, epoch, watermark, end, revoked, paused, waiters: Mutex::default() }
+    }
+
+    /// No further record is handed out from here on; whoever waits for it is told. Once is enough, more does no harm.
+    pub(crate) fn revoke(&self) {
+        self.revoked.store(true, Ordering::Release);
+        let wakers = std::mem::take(&mut lock(&self.waiters).wakers);
+        wakers.into_values().for_each(Waker::wake);
+    }
+
+    /// Whether [`Assigned::revoke`] was called.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
     }
 
     /// Records in the log that are not handled yet, as far as is known.
     pub(crate) fn lag(&self) -> u64 {
         let behind = self.end.load(Ordering::Relaxed).saturating_sub(lock(&self.watermark).handled());
         u64::try_from(behind).unwrap_or(0)
+    }
+}
+
+/// Resolves when a partition is revoked: it goes to another member of the group, or the consumer ends. At once when that
+/// has happened before. Cheap to make and to clone; needs no particular executor. See
+/// [`Delivery::revoked`](crate::Delivery::revoked).
+///
+/// # Cancel safety
+/// Dropping it stops the waiting only. It can be polled again after it has resolved.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Revoked {
+    assigned: Arc<Assigned>,
+    /// Under which the waker is kept.
+    place: Option<u64>,
+}
+
+impl Revoked {
+    pub(crate) fn of(assigned: &Arc<Assigned>) -> Revoked {
+        Revoked { assigned: assigned.clone(), place: None }
+    }
+}
+
+impl Future for Revoked {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.assigned.is_revoked() {
+            return Poll::Ready(());
+        }
+        let this = &mut *self;
+        {
+            let mut waiters = lock(&this.assigned.waiters);
+            let place = *this.place.get_or_insert_with(|| {
+                waiters.last += 1;
+                waiters.last
+            });
+            waiters.wakers.insert(place, context.waker().clone());
+        }
+        // It may have been revoked between the look and the note.
+        if this.assigned.is_revoked() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Clone for Revoked {
+    fn clone(&self) -> Revoked {
+        Revoked::of(&self.assigned)
+    }
+}
+
+impl Drop for Revoked {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            lock(&self.assigned.waiters).wakers.remove(&place);
+        }
+    }
+}
+
+impl fmt::Debug for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let revoked = self.assigned.is_revoked();
+        f.debug_struct("Revoked").field("partition", &self.assigned.partition).field("revoked", &revoked).finish()
     }
 }
 
@@ -53,6 +141,8 @@ pub enum StopReason {
     MaxRecords,
     /// No record came for as long as `stop_when_idle` allows.
     Idle,
+    /// The logs were handled up to where they ended, as `stop_at_end` asked for.
+    End,
 }
 
 /// What the I/O thread tells the future that runs handlers.
@@ -68,6 +158,8 @@ pub(crate) enum Message {
     Fault(TopicPartition, AssignmentEpoch, ConsumeError),
     /// Hand out no more of these; tell when their handlers are done.
     Revoke(Vec<Arc<Assigned>>, oneshot::Sender<()>),
+    /// The partition is not paused any more.
+    Resume(TopicPartition),
     /// Stop in good order.
     Stop(StopReason),
     /// Stop: nothing can be fetched or committed any more.
@@ -76,11 +168,18 @@ pub(crate) enum Message {
     Expired,
 }
 
-/// What the future tells the I/O thread. Its end tells to finish, too.
+/// Tells whoever holds the consumer's handle what became of it.
+pub(crate) type ControlReply = oneshot::Sender<Result<(), ControlError>>;
+
+/// What the future, or the handle, tells the I/O thread. Its end tells to finish, too.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Commit what is handled now, without waiting for the interval.
     Commit,
+    /// Hold these partitions back, or let them go on.
+    Pause(Vec<TopicPartition>, bool, ControlReply),
+    /// Go on at another place.
+    Seek(TopicPartition, SeekTo, ControlReply),
     /// Commit what is handled, leave the group, answer.
     Finish(oneshot::Sender<Result<(), ConsumeError>>),
 }
@@ -243,7 +342,58 @@ pub(crate) struct Stats {
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) rebalances: Counter,
+    pub(crate) slow_handlers: Counter,
     /// Counts anything that says that records still come.
     pub(crate) activity: Counter,
     pub(crate) assigned: Mutex<Option<Vec<Arc<Assigned>>>>,
+    /// Partitions that are ours and not among these, since it is not known yet where they begin. Set before the list.
+    pub(crate) beginning: AtomicUsize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn assigned() -> Arc<Assigned> {
+        let (partition, epoch) = (TopicPartition::new("orders", 0), AssignmentEpoch(1));
+        let watermark = Watermark::new(partition.clone(), epoch, 0, -1, None);
+        Arc::new(Assigned::new(partition, epoch, watermark))
+    }
+
+    #[test]
+    fn a_revocation_wakes_each_who_waits_once_and_nobody_who_has_gone() {
+        let assigned = assigned();
+        let counts: Vec<Arc<Count>> = (0..3).map(|_| Arc::default()).collect();
+        let mut futures: Vec<Revoked> = (0..3).map(|_| Revoked::of(&assigned)).collect();
+        let poll = |future: &mut Revoked, count: &Arc<Count>| {
+            let waker = Waker::from(count.clone());
+            Pin::new(future).poll(&mut Context::from_waker(&waker))
+        };
+        for (future, count) in futures.iter_mut().zip(&counts) {
+            // Twice: a second look must not leave a second waker behind.
+            assert_eq!((poll(future, count), poll(future, count)), (Poll::Pending, Poll::Pending));
+        }
+        drop(futures.pop());
+        assert_eq!(lock(&assigned.waiters).wakers.len(), 2);
+        assigned.revoke();
+        assigned.revoke();
+        let woken: Vec<usize> = counts.iter().map(|count| count.0.load(Ordering::Relaxed)).collect();
+        assert_eq!(woken, [1, 1, 0]);
+        for (future, count) in futures.iter_mut().zip(&counts) {
+            assert_eq!((poll(future, count), poll(&mut future.clone(), count)), (Poll::Ready(()), Poll::Ready(())));
+        }
+        drop(futures);
+        assert!(lock(&assigned.waiters).wakers.is_empty());
+    }
 }

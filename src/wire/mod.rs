@@ -12,7 +12,7 @@ pub mod guard;
 pub mod reader;
 pub mod requests;
 #[cfg(test)]
-mod test_random;
+pub(crate) mod test_random;
 pub mod version;
 mod writer;
 

@@ -48,6 +48,8 @@ api_keys! {
     Heartbeat = 12, flexible from 4;
     LeaveGroup = 13, flexible from 4;
     SyncGroup = 14, flexible from 4;
+    DescribeGroups = 15, flexible from 5;
+    ListGroups = 16, flexible from 3;
     SaslHandshake = 17, flexible from 0x7fff;
     ApiVersions = 18, flexible from 3;
     CreateTopics = 19, flexible from 5;
@@ -56,7 +58,10 @@ api_keys! {
     OffsetForLeaderEpoch = 23, flexible from 4;
     DescribeConfigs = 32, flexible from 4;
     SaslAuthenticate = 36, flexible from 2;
+    DeleteGroups = 42, flexible from 2;
     DescribeProducers = 61, flexible from 0;
+    ConsumerGroupDescribe = 69, flexible from 0;
+    ConsumerGroupHeartbeat = 68, flexible from 0;
 }
 
 impl ApiKey {
@@ -143,6 +148,9 @@ impl ApiVersionsResponse {
 fn hint(api: ApiKey, broker: Option<(i16, i16)>, client: (i16, i16)) -> &'static str {
     match (api, broker) {
         (ApiKey::DescribeProducers, None) => "brokers before 2.8 cannot be asked what a producer has written",
+        (ApiKey::ConsumerGroupHeartbeat, _) => {
+            "brokers before 4.0 have no consumer protocol: set group.protocol=classic"
+        }
         (ApiKey::InitProducerId, None) => "brokers before 0.11 have no idempotent producers",
         (_, None) => "the broker, or this kind of listener, does not serve this API",
         (_, Some((min, _))) if min > client.1 => {

@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each scenario file uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "scenarios on a real cluster")]
 
+pub mod commits;
 pub mod load;
+pub mod log;
 pub mod proxy;
 pub mod spools;
 

@@ -2,10 +2,11 @@
 
 use indelible::spool::Filter;
 
-use super::{chosen, document, table};
+use super::{chosen, document};
 use crate::args::{DiscardOptions, RetryOptions};
 use crate::failure::Failure;
 use crate::out;
+use crate::table;
 
 /// Makes batches ready again.
 pub(super) fn retry(options: &RetryOptions) -> Result<(), Failure> {

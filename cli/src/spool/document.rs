@@ -1,11 +1,9 @@
 //! What is known of a spool, as JSON.
 
-use std::fmt::Display;
-
 use indelible::spool::{Batch, DamagedPlace, Inspection, Partition};
 use indelible::types::{ProducerIdentity, TopicId, TopicPartition};
 
-use crate::json::push_string;
+use crate::json::{Object, object};
 
 /// The document of `status --json`.
 pub(super) fn status(spool: &Inspection) -> Vec<u8> {
@@ -26,7 +24,7 @@ pub(super) fn status(spool: &Inspection) -> Vec<u8> {
         o.value("dead_records", records(|batch| batch.status.is_dead()));
         o.list("topics", &spool.topics, |o, (name, topic)| {
             o.text("topic", name);
-            o.topic_id(topic.id);
+            push_topic_id(o, topic.id);
             o.value("partitions", topic.partitions);
         });
         o.list("partitions", &spool.partitions, |o, (place, partition)| push_partition(o, place, partition));
@@ -72,7 +70,7 @@ fn push_partition(o: &mut Object<'_>, place: &TopicPartition, partition: &Partit
     o.value("records", partition.records);
     o.value("bytes", partition.bytes);
     o.maybe("oldest", partition.oldest);
-    o.identity(partition.identity);
+    push_identity(o, partition.identity);
     o.maybe("next_sequence", partition.next_sequence);
     o.maybe("acknowledged_offset", partition.acknowledged);
 }
@@ -81,14 +79,14 @@ fn push_batch(o: &mut Object<'_>, batch: &Batch) {
     o.value("id", batch.id);
     o.text("topic", &batch.topic);
     o.maybe("partition", batch.partition);
-    o.topic_id(batch.topic_id);
+    push_topic_id(o, batch.topic_id);
     o.value("records", batch.records);
     o.value("bytes", batch.bytes);
     o.value("accepted_at", batch.accepted_at);
     o.text("status", batch.status.name());
     o.value("unknown", batch.status.is_unknown());
     o.maybe_text("reason", batch.status.reason());
-    o.identity(batch.stamp.map(|stamp| stamp.identity));
+    push_identity(o, batch.stamp.map(|stamp| stamp.identity));
     o.maybe("base_sequence", batch.stamp.map(|stamp| stamp.base_sequence));
 }
 
@@ -99,95 +97,11 @@ fn push_damage(o: &mut Object<'_>, damage: &DamagedPlace) {
     o.text("what", &damage.what);
 }
 
-/// A document of one object, in a line.
-fn object(fill: impl FnOnce(&mut Object<'_>)) -> Vec<u8> {
-    let mut out = Vec::new();
-    Object::write(&mut out, fill);
-    out.push(b'\n');
-    out
+fn push_topic_id(o: &mut Object<'_>, id: TopicId) {
+    o.maybe_text("topic_id", id.is_some().then(|| id.to_string()).as_deref());
 }
 
-/// An object being written.
-struct Object<'a> {
-    out: &'a mut Vec<u8>,
-    is_empty: bool,
-}
-
-impl Object<'_> {
-    fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
-        out.push(b'{');
-        fill(&mut Object { out, is_empty: true });
-        out.push(b'}');
-    }
-
-    fn name(&mut self, name: &str) {
-        if !std::mem::take(&mut self.is_empty) {
-            self.out.push(b',');
-        }
-        push_string(self.out, name);
-        self.out.push(b':');
-    }
-
-    /// A number or a truth value.
-    fn value(&mut self, name: &str, value: impl Display) {
-        self.name(name);
-        self.out.extend_from_slice(value.to_string().as_bytes());
-    }
-
-    fn maybe(&mut self, name: &str, value: Option<impl Display>) {
-        match value {
-            Some(value) => self.value(name, value),
-            None => self.value(name, "null"),
-        }
-    }
-
-    fn text(&mut self, name: &str, text: &str) {
-        self.name(name);
-        push_string(self.out, text);
-    }
-
-    fn maybe_text(&mut self, name: &str, text: Option<&str>) {
-        match text {
-            Some(text) => self.text(name, text),
-            None => self.value(name, "null"),
-        }
-    }
-
-    fn topic_id(&mut self, id: TopicId) {
-        self.maybe_text("topic_id", id.is_some().then(|| id.to_string()).as_deref());
-    }
-
-    fn identity(&mut self, identity: Option<ProducerIdentity>) {
-        self.maybe("producer_id", identity.map(|identity| identity.id));
-        self.maybe("producer_epoch", identity.map(|identity| identity.epoch));
-    }
-
-    fn list<T>(&mut self, name: &str, items: impl IntoIterator<Item = T>, push: impl Fn(&mut Object<'_>, T)) {
-        self.name(name);
-        self.out.push(b'[');
-        for (i, item) in items.into_iter().enumerate() {
-            if i > 0 {
-                self.out.push(b',');
-            }
-            Object::write(self.out, |o| push(o, item));
-        }
-        self.out.push(b']');
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn objects_nest() {
-        let out = object(|o| {
-            o.text("a", "x\"");
-            o.maybe("b", None::<u8>);
-            o.list("c", [1, 2], |o, n| o.value("n", n));
-            o.value("d", true);
-        });
-        let told = r#"{"a":"x\"","b":null,"c":[{"n":1},{"n":2}],"d":true}"#;
-        assert_eq!(String::from_utf8(out).unwrap(), format!("{told}\n"));
-    }
+fn push_identity(o: &mut Object<'_>, identity: Option<ProducerIdentity>) {
+    o.maybe("producer_id", identity.map(|identity| identity.id));
+    o.maybe("producer_epoch", identity.map(|identity| identity.epoch));
 }

@@ -3,10 +3,11 @@
 use indelible::spool::{Batch, Filter, Inspection, inspect};
 use indelible::types::TopicPartition;
 
-use super::{document, table};
+use super::document;
 use crate::args::{ListOptions, LookOptions};
 use crate::failure::Failure;
 use crate::out;
+use crate::table;
 use crate::time::{age, unix_millis};
 
 /// What lies in it, for each partition.

@@ -6,7 +6,6 @@ mod document;
 mod export;
 mod look;
 pub(crate) mod rest;
-mod table;
 
 use indelible::spool::Filter;
 

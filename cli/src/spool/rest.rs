@@ -8,10 +8,10 @@ use std::time::Duration;
 use indelible::spool::{BatchStatus, Inspection};
 use indelible::{Client, Producer, SpoolError};
 
-use super::table;
 use crate::args::PolicyOptions;
 use crate::config;
 use crate::failure::Failure;
+use crate::table;
 use crate::time::Stopwatch;
 
 /// When the spool is looked into first, once all should be delivered: what it notes of that is written a little later.

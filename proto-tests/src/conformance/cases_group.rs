@@ -4,12 +4,13 @@ use super::bench::{Bench, expect, text};
 use super::{Case, Needs};
 use crate::raw::{RawClient, name};
 use bytes::Bytes;
+use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest,
-    SyncGroupRequest,
+    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -17,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     case("lone_member_joins_commits_and_is_checked", lone_member),
     case("second_member_rebalances", second_member),
     case("static_member_comes_back", static_member),
+    case("group_is_looked_at_and_deleted", looked_at),
 ];
 
 const fn case(name: &'static str, run: fn(&mut Bench<'_>) -> Result<(), String>) -> Case {
@@ -111,6 +113,25 @@ impl<'a> Group<'a> {
         Ok(client.call(4, &request.with_member_id(string(member))).map_err(text)?.error_code)
     }
 
+    /// (protocol type, state, type) in the coordinator's list.
+    fn listed(&self, client: &mut RawClient) -> Result<Option<(String, String, String)>, String> {
+        let listed = client.call(5, &ListGroupsRequest::default()).map_err(text)?;
+        expect("ListGroups", listed.error_code, 0)?;
+        let row = listed.groups.into_iter().find(|row| row.group_id == self.id());
+        Ok(row.map(|row| (text(row.protocol_type), text(row.group_state), text(row.group_type))))
+    }
+
+    fn describe(&self, client: &mut RawClient, version: i16) -> Result<DescribedGroup, String> {
+        let request = DescribeGroupsRequest::default().with_groups(vec![self.id()]);
+        Ok(client.call(version, &request).map_err(text)?.groups.remove(0))
+    }
+
+    /// (error, state, protocol type, protocol, members)
+    fn described(&self, client: &mut RawClient, version: i16) -> Result<(i16, String, String, String, usize), String> {
+        let row = self.describe(client, version)?;
+        Ok((row.error_code, text(row.group_state), text(row.protocol_type), text(row.protocol_data), row.members.len()))
+    }
+
     fn commit(&self, client: &mut RawClient, member: &str, generation: i32, note: &str) -> Result<i16, String> {
         let one = OffsetCommitRequestPartition::default()
             .with_committed_offset(1)
@@ -123,6 +144,47 @@ impl<'a> Group<'a> {
             .with_topics(vec![topic]);
         Ok(client.call(8, &request).map_err(text)?.topics[0].partitions[0].error_code)
     }
+}
+
+/// ListGroups, DescribeGroups and DeleteGroups of a group that does not exist, of one with a member, and of an empty one.
+fn looked_at(bench: &mut Bench<'_>) -> Result<(), String> {
+    let group = Group::new(bench)?;
+    let mut client = group.connect()?;
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![group.id()]);
+    expect("listed before", group.listed(&mut client)?, None)?;
+    // Up to version 5 a group that does not exist is Dead, and no error (KIP-1043).
+    expect("described before", group.described(&mut client, 5)?, (0, text("Dead"), text(""), text(""), 0))?;
+    expect("described before", group.described(&mut client, 6)?, (69, text("Dead"), text(""), text(""), 0))?;
+    expect("deleted before", client.call(2, &delete).map_err(text)?.results[0].error_code, 69)?;
+
+    expect("commit from outside", group.commit(&mut client, "", -1, "")?, 0)?;
+    expect("listed without members", group.listed(&mut client)?, Some((text(""), text("Empty"), text("classic"))))?;
+    expect("described without members", group.described(&mut client, 6)?, (0, text("Empty"), text(""), text(""), 0))?;
+
+    let id = group.new_member(&mut client)?;
+    group.join(&mut client, &id, None)?;
+    let described = group.described(&mut client, 6)?;
+    expect("before sync", described, (0, text("CompletingRebalance"), text("consumer"), text(""), 1))?;
+    group.sync(&mut client, &id, 1, &[(&id, "all")])?;
+    let member = group.describe(&mut client, 6)?.members.remove(0);
+    let told = (member.member_id.to_string(), member.client_id.to_string(), member.client_host.to_string());
+    expect("who it is", told, (id.clone(), text("raw"), text("/127.0.0.1")))?;
+    let told = (member.member_metadata, member.member_assignment);
+    expect("what it said, and has", told, (Bytes::from("m"), Bytes::from("all")))?;
+    expect("described", group.described(&mut client, 6)?, (0, text("Stable"), text("consumer"), text("range"), 1))?;
+    let stable = Some((text("consumer"), text("Stable"), text("classic")));
+    expect("listed with a member", group.listed(&mut client)?, stable)?;
+    expect("deleted with a member", client.call(2, &delete).map_err(text)?.results[0].error_code, 68)?;
+
+    let leave = LeaveGroupRequest::default().with_group_id(group.id()).with_member_id(string(&id));
+    expect("leave", client.call(2, &leave).map_err(text)?.error_code, 0)?;
+    expect(
+        "described when empty",
+        group.described(&mut client, 6)?,
+        (0, text("Empty"), text("consumer"), text(""), 0),
+    )?;
+    expect("deleted", client.call(2, &delete).map_err(text)?.results[0].error_code, 0)?;
+    expect("listed afterwards", group.listed(&mut client)?, None)
 }
 
 /// It leads, assigns to itself, beats and commits; strangers and other generations do not.

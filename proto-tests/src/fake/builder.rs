@@ -23,6 +23,8 @@ impl Builder {
                 moves_below_min_insync: false,
                 producer_id_expiration: Duration::from_secs(24 * 60 * 60),
                 initial_rebalance_delay: Duration::ZERO,
+                consumer_heartbeat_interval: Duration::from_millis(100),
+                consumer_session_timeout: Duration::from_secs(45),
                 cluster_id: "fake-cluster-0000000000".to_owned(),
                 racks: Vec::new(),
                 max_versions: BTreeMap::new(),
@@ -79,6 +81,21 @@ impl Builder {
     #[must_use]
     pub fn initial_rebalance_delay(mut self, delay: Duration) -> Self {
         self.settings.initial_rebalance_delay = delay;
+        self
+    }
+
+    /// `group.consumer.heartbeat.interval.ms`: how often members of KIP-848's protocol are to be heard of. Default 100 ms,
+    /// while a real broker says 5 seconds.
+    #[must_use]
+    pub fn consumer_heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.settings.consumer_heartbeat_interval = interval;
+        self
+    }
+
+    /// `group.consumer.session.timeout.ms`: after how much silence such a member is taken out. Default 45 seconds.
+    #[must_use]
+    pub fn consumer_session_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.consumer_session_timeout = timeout;
         self
     }
 

@@ -317,6 +317,14 @@ impl FakeCluster {
         self.inner.shared.lock().coordinators.insert(group.to_owned(), to_broker);
     }
 
+    /// Takes a member of KIP-848's protocol out of its group: it hears of it with its next heartbeat or commit. Answers
+    /// whether there was one.
+    pub fn fence_member(&self, group: &str, member: &str) -> bool {
+        let fenced = self.inner.shared.lock().next_groups.get_mut(group).is_some_and(|group| group.fence(member));
+        self.inner.shared.ring();
+        fenced
+    }
+
     // --- time ---
 
     /// Moves the cluster's clock: sessions, rebalances, and, when ten minutes have passed since the last check, the expiry

@@ -26,6 +26,18 @@ pub enum GroupPhase {
     Stable,
 }
 
+impl GroupPhase {
+    /// Kafka's word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            GroupPhase::Empty => "Empty",
+            GroupPhase::PreparingRebalance => "PreparingRebalance",
+            GroupPhase::CompletingRebalance => "CompletingRebalance",
+            GroupPhase::Stable => "Stable",
+        }
+    }
+}
+
 /// A committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
@@ -85,6 +97,7 @@ pub(crate) struct JoinAsk {
     pub(crate) member_id: String,
     /// Used when the member has none yet.
     pub(crate) new_member_id: String,
+    pub(crate) client_id: String,
     pub(crate) instance: Option<String>,
     pub(crate) session_timeout_ms: i64,
     pub(crate) rebalance_timeout_ms: i64,
@@ -96,8 +109,20 @@ pub(crate) struct JoinAsk {
     pub(crate) can_skip_assignment: bool,
 }
 
+/// A member as DescribeGroups tells it.
+#[derive(Debug)]
+pub(crate) struct ToldMember {
+    pub(crate) id: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) client_id: String,
+    /// Both empty unless the group is stable.
+    pub(crate) metadata: Bytes,
+    pub(crate) assignment: Bytes,
+}
+
 #[derive(Debug)]
 struct Member {
+    client_id: String,
     instance: Option<String>,
     session_timeout_ms: i64,
     rebalance_timeout_ms: i64,
@@ -143,6 +168,10 @@ impl Group {
 
     pub(crate) fn member_ids(&self) -> Vec<String> {
         self.members.keys().cloned().collect()
+    }
+
+    pub(crate) fn has_classic_members(&self) -> bool {
+        !self.members.is_empty()
     }
 
     pub(crate) fn join(&mut self, ask: JoinAsk, now_ms: i64) -> Answer<Joined> {
@@ -300,6 +329,7 @@ impl Group {
         self.members.insert(
             id,
             Member {
+                client_id: ask.client_id,
                 instance: ask.instance,
                 session_timeout_ms: ask.session_timeout_ms,
                 rebalance_timeout_ms: ask.rebalance_timeout_ms,
@@ -424,6 +454,36 @@ impl Group {
     }
 
     // --- looking things up ---
+
+    /// Whether anybody ever joined it or committed for it: a look-up makes an entry here, which is no group yet.
+    pub(crate) fn exists(&self) -> bool {
+        self.generation > 0 || !self.members.is_empty() || !self.pending.is_empty() || !self.offsets.is_empty()
+    }
+
+    pub(crate) fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    pub(crate) fn protocol_type(&self) -> &str {
+        &self.protocol_type
+    }
+
+    /// The protocol of a stable group.
+    pub(crate) fn settled_protocol(&self) -> &str {
+        self.protocol.as_deref().filter(|_| self.phase == GroupPhase::Stable).unwrap_or_default()
+    }
+
+    pub(crate) fn tell_members(&self) -> Vec<ToldMember> {
+        let settled = self.phase == GroupPhase::Stable;
+        let of = |(id, member): (&String, &Member)| ToldMember {
+            id: id.clone(),
+            instance: member.instance.clone(),
+            client_id: member.client_id.clone(),
+            metadata: member.metadata(self.settled_protocol()).cloned().unwrap_or_default(),
+            assignment: if settled { member.assignment.clone() } else { Bytes::new() },
+        };
+        self.members.iter().map(of).collect()
+    }
 
     fn admit(&self, member_id: &str, instance: Option<&str>, generation: i32) -> Result<(), i16> {
         let holder = instance.and_then(|instance| self.holder(instance));

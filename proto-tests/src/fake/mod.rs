@@ -10,9 +10,10 @@
 //! server.rs   sockets and frames                partition.rs  replicas, elections, high watermark
 //! api/        one file for each API key         producers.rs  the memory of idempotent producers
 //! fault.rs    what goes wrong                   log.rs batch.rs records.rs   bytes
-//! ledger.rs   what really happened              group.rs sessions.rs         consumer groups, fetch sessions
+//! ledger.rs   what really happened              group.rs next_group.rs       consumer groups, classic and KIP-848
+//!                                               sessions.rs                  fetch sessions
 //! ```
-//! Left out: transactions, ACLs, SASL and TLS, quotas, the consumer protocol of KIP-848, compaction, retention.
+//! Left out: transactions, ACLs, SASL and TLS, quotas, compaction, retention, groups with members of both protocols.
 
 mod api;
 mod batch;
@@ -24,6 +25,7 @@ mod fault;
 mod group;
 mod ledger;
 mod log;
+mod next_group;
 mod partition;
 mod producers;
 mod records;

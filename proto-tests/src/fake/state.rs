@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::fault::Faults;
 use super::group::Group;
 use super::ledger::{Commit, RequestSeen};
+use super::next_group::NextGroup;
 use super::partition::{Partition, Replication};
 use super::sessions::Sessions;
 use std::collections::{BTreeMap, VecDeque};
@@ -52,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) moves_below_min_insync: bool,
     pub(crate) producer_id_expiration: Duration,
     pub(crate) initial_rebalance_delay: Duration,
+    pub(crate) consumer_heartbeat_interval: Duration,
+    pub(crate) consumer_session_timeout: Duration,
     pub(crate) cluster_id: String,
     /// Of the brokers, in the order of their ids; those beyond the list have none.
     pub(crate) racks: Vec<String>,
@@ -89,7 +92,10 @@ pub(crate) struct State {
     pub(crate) topic_names: BTreeMap<Uuid, String>,
     /// Topics that were deleted, in order; the ledger still shows them on request.
     pub(crate) deleted: Vec<(String, Topic)>,
+    /// Offsets and classic members.
     pub(crate) groups: BTreeMap<String, Group>,
+    /// Members of KIP-848's protocol.
+    pub(crate) next_groups: BTreeMap<String, NextGroup>,
     /// Coordinators that a test has placed.
     pub(crate) coordinators: BTreeMap<String, i32>,
     pub(crate) next_producer_id: i64,
@@ -118,6 +124,7 @@ impl State {
             topic_names: BTreeMap::new(),
             deleted: Vec::new(),
             groups: BTreeMap::new(),
+            next_groups: BTreeMap::new(),
             coordinators: BTreeMap::new(),
             next_producer_id: 1000,
             next_topic: 0,
@@ -221,6 +228,10 @@ impl State {
         let mut changed = false;
         for group in self.groups.values_mut() {
             changed |= group.tick(now_ms);
+        }
+        let session_ms = i64::try_from(self.settings.consumer_session_timeout.as_millis()).unwrap_or(i64::MAX);
+        for group in self.next_groups.values_mut() {
+            changed |= group.tick(session_ms, now_ms);
         }
         changed
     }

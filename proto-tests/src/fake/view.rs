@@ -66,9 +66,22 @@ impl View<'_> {
         Some(self.state.groups.get(group)?.generation)
     }
 
-    /// Member ids of a group.
+    /// Member ids of a group, of both protocols.
     pub fn members(&self, group: &str) -> Vec<String> {
-        self.state.groups.get(group).map(|group| group.member_ids()).unwrap_or_default()
+        let classic = self.state.groups.get(group).map(|group| group.member_ids());
+        let next = self.state.next_groups.get(group).map(|group| group.member_ids());
+        classic.into_iter().chain(next).flatten().collect()
+    }
+
+    /// Epoch of a member of KIP-848's protocol.
+    pub fn member_epoch(&self, group: &str, member: &str) -> Option<i32> {
+        self.state.next_groups.get(group)?.epoch_of(member)
+    }
+
+    /// How many partitions the coordinator has given to each member of KIP-848's protocol.
+    pub fn assigned_counts(&self, group: &str) -> Vec<usize> {
+        let Some(group) = self.state.next_groups.get(group) else { return Vec::new() };
+        group.member_ids().iter().map(|member| group.assigned_to(member).len()).collect()
     }
 
     /// Broker that coordinates a group.

@@ -41,6 +41,42 @@ pub(crate) fn membership(code: ErrorCode) -> GroupVerdict {
     }
 }
 
+/// What a member does after an answer to ConsumerGroupHeartbeat (KIP-848).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextVerdict {
+    /// All is well.
+    Done,
+    /// The coordinator has taken everything away from this member: lost. Join again, with epoch 0 and the same member id.
+    Fenced,
+    /// The member has another epoch by now, which the next heartbeat tells. Nothing is lost.
+    Stale,
+    /// Another member of the same `group.instance.id` has not left yet: again after a pause, until its session is over.
+    Unreleased,
+    /// Ask for the coordinator anew. The epoch may still be good.
+    FindCoordinator,
+    /// The same request again, after a pause.
+    Retry,
+    /// No request of this member can succeed.
+    Fatal,
+}
+
+/// Decides about an answer to ConsumerGroupHeartbeat.
+pub(crate) fn heartbeat(code: ErrorCode) -> NextVerdict {
+    match code {
+        ErrorCode::NONE => NextVerdict::Done,
+        ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID => NextVerdict::Fenced,
+        ErrorCode::STALE_MEMBER_EPOCH => NextVerdict::Stale,
+        ErrorCode::UNRELEASED_INSTANCE_ID => NextVerdict::Unreleased,
+        ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => NextVerdict::FindCoordinator,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS | ErrorCode::REQUEST_TIMED_OUT | ErrorCode::UNKNOWN_SERVER_ERROR => {
+            NextVerdict::Retry
+        }
+        // UNSUPPORTED_ASSIGNOR, INVALID_REGULAR_EXPRESSION, FENCED_INSTANCE_ID, a group of the other protocol (69, 23),
+        // authorization, a full group, and what no list names.
+        _ => NextVerdict::Fatal,
+    }
+}
+
 /// What becomes of an offset after the answer to its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommitVerdict {
@@ -50,11 +86,13 @@ pub(crate) enum CommitVerdict {
     Retry,
     /// Ask for the coordinator anew, then the same again.
     FindCoordinator,
-    /// The group is between two generations. The same again until this member is asked to join.
+    /// The group is between two generations. The same again, under the member's newest epoch, until it is asked to join.
     Rebalancing,
     /// This member's generation is over: the offset is never committed by it. Whoever holds the partition now gets the
     /// records again.
     Fenced,
+    /// The broker allows less text: the same again without any.
+    WithoutMetadata,
     /// It can never succeed.
     Refused,
 }
@@ -68,10 +106,13 @@ pub(crate) fn commit(code: ErrorCode) -> CommitVerdict {
         | ErrorCode::REQUEST_TIMED_OUT
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         | ErrorCode::UNKNOWN_SERVER_ERROR => CommitVerdict::Retry,
-        ErrorCode::REBALANCE_IN_PROGRESS => CommitVerdict::Rebalancing,
-        ErrorCode::ILLEGAL_GENERATION | ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::FENCED_INSTANCE_ID => {
-            CommitVerdict::Fenced
-        }
+        // KIP-848: the member has a new epoch, and its partitions still are its own.
+        ErrorCode::REBALANCE_IN_PROGRESS | ErrorCode::STALE_MEMBER_EPOCH => CommitVerdict::Rebalancing,
+        ErrorCode::ILLEGAL_GENERATION
+        | ErrorCode::UNKNOWN_MEMBER_ID
+        | ErrorCode::FENCED_MEMBER_EPOCH
+        | ErrorCode::FENCED_INSTANCE_ID => CommitVerdict::Fenced,
+        ErrorCode::OFFSET_METADATA_TOO_LARGE => CommitVerdict::WithoutMetadata,
         _ => CommitVerdict::Refused,
     }
 }
@@ -99,8 +140,51 @@ pub(crate) fn committed(code: ErrorCode) -> CommittedVerdict {
         | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
         | ErrorCode::REQUEST_TIMED_OUT
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        // KIP-848: the member has a new epoch, or is not in the group any more, which its next heartbeat tells.
+        | ErrorCode::STALE_MEMBER_EPOCH
+        | ErrorCode::UNKNOWN_MEMBER_ID
         | ErrorCode::UNKNOWN_SERVER_ERROR => CommittedVerdict::Retry,
         _ => CommittedVerdict::Refused,
+    }
+}
+
+/// What is done after an answer to a request about a group that comes from outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LookupVerdict {
+    /// The answer can be used.
+    Done,
+    /// There is no such group, or it is of another protocol.
+    Missing,
+    /// It has members, and only they may do that.
+    HasMembers,
+    /// Again after a pause.
+    Retry,
+    /// Ask for the coordinator anew, then again.
+    FindCoordinator,
+    /// It can never succeed.
+    Refused,
+}
+
+/// Decides about an answer to ListGroups, DescribeGroups, ConsumerGroupDescribe and DeleteGroups, and to OffsetFetch and
+/// OffsetCommit from no member.
+pub(crate) fn lookup(code: ErrorCode) -> LookupVerdict {
+    match code {
+        ErrorCode::NONE => LookupVerdict::Done,
+        ErrorCode::GROUP_ID_NOT_FOUND => LookupVerdict::Missing,
+        // What a commit without member id gets from a group that has members depends on its protocol and state.
+        ErrorCode::NON_EMPTY_GROUP
+        | ErrorCode::UNKNOWN_MEMBER_ID
+        | ErrorCode::ILLEGAL_GENERATION
+        | ErrorCode::REBALANCE_IN_PROGRESS
+        | ErrorCode::STALE_MEMBER_EPOCH
+        | ErrorCode::FENCED_MEMBER_EPOCH => LookupVerdict::HasMembers,
+        ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => LookupVerdict::FindCoordinator,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::UNSTABLE_OFFSET_COMMIT
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::UNKNOWN_SERVER_ERROR => LookupVerdict::Retry,
+        _ => LookupVerdict::Refused,
     }
 }
 
@@ -118,7 +202,9 @@ mod tests {
     #[test]
     fn a_code_without_a_name_stops() {
         assert_eq!(membership(ErrorCode(999)), GroupVerdict::Fatal);
+        assert_eq!(heartbeat(ErrorCode(999)), NextVerdict::Fatal);
         assert_eq!(commit(ErrorCode(999)), CommitVerdict::Refused);
         assert_eq!(committed(ErrorCode(999)), CommittedVerdict::Refused);
+        assert_eq!(lookup(ErrorCode(999)), LookupVerdict::Refused);
     }
 }

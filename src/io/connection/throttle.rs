@@ -31,9 +31,13 @@ macro_rules! throttled {
 
 throttled!(
     api_versions::ApiVersionsResponse,
+    consumer_group_describe::ConsumerGroupDescribeResponse,
     create_topics::CreateTopicsResponse,
+    delete_groups::DeleteGroupsResponse,
     delete_topics::DeleteTopicsResponse,
     describe_configs::DescribeConfigsResponse,
+    describe_groups::DescribeGroupsResponse,
+    consumer_group_heartbeat::ConsumerGroupHeartbeatResponse,
     describe_producers::DescribeProducersResponse,
     fetch::FetchResponse,
     find_coordinator::FindCoordinatorResponse,
@@ -41,6 +45,7 @@ throttled!(
     init_producer_id::InitProducerIdResponse,
     join_group::JoinGroupResponse,
     leave_group::LeaveGroupResponse,
+    list_groups::ListGroupsResponse,
     list_offsets::ListOffsetsResponse,
     metadata::MetadataResponse,
     offset_commit::OffsetCommitResponse,

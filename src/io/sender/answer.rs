@@ -6,6 +6,7 @@ use crate::core::produce::accumulator::ReadyBatch;
 use crate::core::produce::window::{Answer, Leadership, Reason, Setback, Settled, Stampable};
 use crate::core::verdict::produce::{ProduceVerdict, produce};
 use crate::error::{CallError, SendCause};
+use crate::io::clock::exact_millis;
 use crate::types::{Acks, BrokerId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::produce::{ProducePartitionResponse, ProduceResponse};
@@ -24,13 +25,7 @@ impl Sender {
             Event::Identity(result) => self.on_identity(result),
             Event::Durable(durable) => self.on_durable(durable),
             Event::Loaded { part, batch, result, permit } => self.on_loaded(part, batch, result, permit),
-            Event::Expiration(expiration) => {
-                self.expiration_known = true;
-                self.window.producer_id_expiration = expiration;
-                for part in &mut self.parts {
-                    part.window.set_producer_id_expiration(expiration);
-                }
-            }
+            Event::Expiration(expiration) => self.on_expiration(expiration),
         }
     }
 
@@ -77,6 +72,9 @@ impl Sender {
             let retry_at = self.retry_at(batch.part, now);
             let Some(part) = self.parts.get_mut(batch.part) else { continue };
             let mut settled = Vec::new();
+            let first = part.window.batch(batch.id).map(|(_, first)| first);
+            tracing::debug!(partition = %part.queue.partition, broker = batch.leader.broker, first, sent, %setback, "no answer");
+            part.window.set_wall(exact_millis());
             part.window.on_no_answer(batch.id, sent, setback.clone(), retry_at, &mut settled);
             self.shared.cluster.counters().batch_setbacks.add(1);
             self.settle(batch.part, settled);
@@ -95,6 +93,7 @@ impl Sender {
         let Some(part) = self.parts.get_mut(batch.part) else { return };
         let Some(answer) = answer else {
             let setback = format!("broker {broker} answered {}-{} not, or twice", batch.topic, batch.partition);
+            part.window.set_wall(exact_millis());
             part.window.on_no_answer(batch.id, true, Arc::from(setback), retry_at, &mut settled);
             return self.settle(batch.part, settled);
         };
@@ -108,7 +107,8 @@ impl Sender {
         let mut retry_at = retry_at;
         if verdict != ProduceVerdict::Delivered {
             said.setback = setback(broker, &part.queue.partition, answer);
-            tracing::debug!(partition = %part.queue.partition, broker, setback = %said.setback, "batch not taken");
+            let first = part.window.batch(batch.id).map(|(_, first)| first);
+            tracing::debug!(partition = %part.queue.partition, broker, first, setback = %said.setback, "batch not taken");
             self.shared.cluster.counters().batch_setbacks.add(1);
             if self.follow_leader(batch, verdict, answer) {
                 // A leader that is known already need not be waited for.
@@ -155,6 +155,12 @@ impl Sender {
         for settled in settled {
             match settled {
                 Settled::Delivered { batch, base_offset } => {
+                    if let Some(part) = self.parts.get(id) {
+                        let stamp = batch.stored.as_ref().and_then(|stored| stored.stamp);
+                        let first = stamp.map(|stamp| stamp.base_sequence);
+                        let records = batch.count();
+                        tracing::debug!(partition = %part.queue.partition, first, records, base_offset, "delivered");
+                    }
                     counters.records_delivered.add(batch.count().unsigned_abs().into());
                     self.note_delivered(id, &batch, base_offset);
                     if let Some(buffer) = batch.deliver(base_offset) {

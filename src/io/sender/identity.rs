@@ -71,6 +71,26 @@ impl Sender {
         }
     }
 
+    /// The brokers have told how long they remember producers.
+    pub(super) fn on_expiration(&mut self, expiration: Duration) {
+        if std::mem::replace(&mut self.expiration_known, true) && self.window.producer_id_expiration == expiration {
+            return;
+        }
+        tracing::debug!(?expiration, "how long brokers remember producers");
+        self.window.producer_id_expiration = expiration;
+        for part in &mut self.parts {
+            part.window.set_producer_id_expiration(expiration);
+        }
+        if self.window.idempotent && self.window.forgets_while_sending() {
+            tracing::warn!(
+                ?expiration, request_timeout = ?self.window.request_timeout,
+                "brokers forget producers while a request may still be under way, so each batch without an answer is looked \
+                 for in the log, after a wait: set the brokers' producer.id.expiration.ms to more than four times \
+                 request.timeout.ms, or lower the latter"
+            );
+        }
+    }
+
     /// Nothing of part `id` can be sent: the cluster gives no producer id.
     fn refuse_all(&mut self, id: usize, text: &Arc<str>) {
         let Some(part) = self.parts.get_mut(id) else { return };

@@ -1,7 +1,7 @@
 //! Requests to one leader: at most five unanswered, each with at most one batch per partition.
 
 use super::{Event, Sender};
-use crate::core::produce::window::{EntryId, Leadership, Next};
+use crate::core::produce::window::{EntryId, Leadership, Next, Stampable};
 use crate::error::CallError;
 use crate::io::cluster::Lane;
 use crate::io::connection::Connection;
@@ -131,6 +131,17 @@ impl Sender {
         };
         let first = if self.window.idempotent { first } else { -1 };
         let Some(sealed) = batch.sealed() else { return false };
+        tracing::debug!(
+            partition = %part.queue.partition,
+            broker = leader.broker,
+            leader_epoch = leader.epoch,
+            %identity,
+            first,
+            records = batch.count(),
+            newest = batch.newest_timestamp(),
+            attempt = part.window.attempts(entry),
+            "send"
+        );
         let parts = [sealed.stamp(identity, first, false), sealed.section().bytes.clone()];
         let partition = &part.queue.partition;
         draft.bytes += batch.len();

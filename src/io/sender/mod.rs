@@ -91,6 +91,7 @@ pub(crate) async fn run(shared: Arc<Shared>, found: Option<(Recovered, Token)>) 
         // What is in a spool is parked when they are used up, and tried again.
         retries: if config.spool.is_some() { u32::MAX } else { config.retries },
         producer_id_expiration: config.producer_id_expiration.unwrap_or(DEFAULT_EXPIRATION),
+        request_timeout: shared.cluster.config().request_timeout,
         durable: config.spool.is_some(),
     };
     let spool = shared.spool.clone().zip(config.spool.clone()).zip(found);

@@ -20,6 +20,7 @@ impl Sender {
         let partition = part.queue.partition.clone();
         let (cluster, report) = (self.shared.cluster.clone(), self.report.clone());
         cluster.counters().probes.add(1);
+        tracing::debug!(%partition, broker = leader.broker, leader_epoch = leader.epoch, %identity, "probe");
         // A producer whose id comes from its spool has not asked yet, and what an answer proves depends on it.
         let ask_expiration = !self.expiration_known;
         self.shared.cluster.thread().spawn(async move {

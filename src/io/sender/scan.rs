@@ -38,6 +38,8 @@ impl Sender {
         let Some(identity) = part.window.identity() else { return };
         let from = part.window.batch(entry).and_then(|(batch, _)| batch.noted());
         part.scanning = true;
+        let first = part.window.batch(entry).map(|(_, first)| first);
+        tracing::debug!(partition = %part.queue.partition, broker = leader.broker, %identity, first, ?from, "scan");
         let (partition, topic_id) = (part.queue.partition.clone(), part.topic_id);
         let (cluster, report) = (self.shared.cluster.clone(), self.report.clone());
         self.shared.cluster.thread().spawn(async move {
@@ -111,6 +113,7 @@ pub(super) async fn scan(
         }
         offset = next;
     }
+    tracing::debug!(%partition, from = start, to = end, bytes = read, "log read");
     Ok(if holes { ScanAnswer::Compacted { found } } else { ScanAnswer::Done { found } })
 }
 

@@ -25,7 +25,7 @@ enum Type {
     Blob,
     /// A count of 32 bits, or compact, and that many elements.
     Array(&'static Type),
-    /// Fields; in flexible versions tagged ones behind them.
+    /// Fields; in flexible versions tagged ones behind them. Where it may be null, a byte before it tells: 1 or -1.
     Struct(&'static [Field]),
 }
 
@@ -95,6 +95,11 @@ impl Walk {
                 refuse_null(count.is_none() && !nullable, reader)?;
                 (0..count.unwrap_or(0)).try_for_each(|_| self.value(element, false, reader))
             }
+            Type::Struct(fields) if nullable => match reader.i8()? {
+                1 => self.fields(fields, reader),
+                -1 => Ok(()),
+                _ => Err(reader.error("neither a struct nor null")),
+            },
             Type::Struct(fields) => self.fields(fields, reader),
         }
     }
@@ -108,7 +113,11 @@ impl Walk {
             Type::Text | Type::Blob | Type::Array(_) => 1,
             Type::Struct(fields) => {
                 let present = fields.iter().filter(|field| field.3.is_none() && self.has(field.1));
-                present.map(|field| self.min_size(&field.0)).sum::<usize>() + usize::from(self.flexible)
+                let size = |field: &'static Field| match &field.0 {
+                    Type::Struct(_) if self.has(field.2) => 1,
+                    of => self.min_size(of),
+                };
+                present.map(size).sum::<usize>() + usize::from(self.flexible)
             }
         }
     }

@@ -28,6 +28,11 @@ pub(super) fn fields(api: ApiKey) -> Option<&'static [Field]> {
         ApiKey::DescribeConfigs => Some(DESCRIBE_CONFIGS),
         ApiKey::SaslAuthenticate => Some(SASL_AUTHENTICATE),
         ApiKey::DescribeProducers => Some(DESCRIBE_PRODUCERS),
+        ApiKey::DescribeGroups => Some(DESCRIBE_GROUPS),
+        ApiKey::ListGroups => Some(LIST_GROUPS),
+        ApiKey::DeleteGroups => Some(DELETE_GROUPS),
+        ApiKey::ConsumerGroupDescribe => Some(CONSUMER_GROUP_DESCRIBE),
+        ApiKey::ConsumerGroupHeartbeat => Some(CONSUMER_GROUP_HEARTBEAT),
         ApiKey::Produce | ApiKey::Fetch => None,
     }
 }
@@ -302,4 +307,98 @@ const DESCRIBE_PRODUCERS: &[Field] = &[
             ])), (0, OPEN), NEVER, None), // ActiveProducers
         ])), (0, OPEN), NEVER, None), // Partitions
     ])), (0, OPEN), NEVER, None), // Topics
+];
+
+const DESCRIBE_GROUPS: &[Field] = &[
+    Field(Fixed(4), (1, OPEN), NEVER, None), // ThrottleTimeMs
+    Field(Array(&Struct(&[
+        Field(Fixed(2), (0, OPEN), NEVER, None), // ErrorCode
+        Field(Text, (6, OPEN), (6, OPEN), None), // ErrorMessage
+        Field(Text, (0, OPEN), NEVER, None), // GroupId
+        Field(Text, (0, OPEN), NEVER, None), // GroupState
+        Field(Text, (0, OPEN), NEVER, None), // ProtocolType
+        Field(Text, (0, OPEN), NEVER, None), // ProtocolData
+        Field(Array(&Struct(&[
+            Field(Text, (0, OPEN), NEVER, None), // MemberId
+            Field(Text, (4, OPEN), (4, OPEN), None), // GroupInstanceId
+            Field(Text, (0, OPEN), NEVER, None), // ClientId
+            Field(Text, (0, OPEN), NEVER, None), // ClientHost
+            Field(Blob, (0, OPEN), NEVER, None), // MemberMetadata
+            Field(Blob, (0, OPEN), NEVER, None), // MemberAssignment
+        ])), (0, OPEN), NEVER, None), // Members
+        Field(Fixed(4), (3, OPEN), NEVER, None), // AuthorizedOperations
+    ])), (0, OPEN), NEVER, None), // Groups
+];
+
+const LIST_GROUPS: &[Field] = &[
+    Field(Fixed(4), (1, OPEN), NEVER, None), // ThrottleTimeMs
+    Field(Fixed(2), (0, OPEN), NEVER, None), // ErrorCode
+    Field(Array(&Struct(&[
+        Field(Text, (0, OPEN), NEVER, None), // GroupId
+        Field(Text, (0, OPEN), NEVER, None), // ProtocolType
+        Field(Text, (4, OPEN), NEVER, None), // GroupState
+        Field(Text, (5, OPEN), NEVER, None), // GroupType
+    ])), (0, OPEN), NEVER, None), // Groups
+];
+
+const DELETE_GROUPS: &[Field] = &[
+    Field(Fixed(4), (0, OPEN), NEVER, None), // ThrottleTimeMs
+    Field(Array(&Struct(&[
+        Field(Text, (0, OPEN), NEVER, None), // GroupId
+        Field(Fixed(2), (0, OPEN), NEVER, None), // ErrorCode
+    ])), (0, OPEN), NEVER, None), // Results
+];
+
+const CONSUMER_GROUP_DESCRIBE: &[Field] = &[
+    Field(Fixed(4), (0, OPEN), NEVER, None), // ThrottleTimeMs
+    Field(Array(&Struct(&[
+        Field(Fixed(2), (0, OPEN), NEVER, None), // ErrorCode
+        Field(Text, (0, OPEN), (0, OPEN), None), // ErrorMessage
+        Field(Text, (0, OPEN), NEVER, None), // GroupId
+        Field(Text, (0, OPEN), NEVER, None), // GroupState
+        Field(Fixed(4), (0, OPEN), NEVER, None), // GroupEpoch
+        Field(Fixed(4), (0, OPEN), NEVER, None), // AssignmentEpoch
+        Field(Text, (0, OPEN), NEVER, None), // AssignorName
+        Field(Array(&Struct(&[
+            Field(Text, (0, OPEN), NEVER, None), // MemberId
+            Field(Text, (0, OPEN), (0, OPEN), None), // InstanceId
+            Field(Text, (0, OPEN), (0, OPEN), None), // RackId
+            Field(Fixed(4), (0, OPEN), NEVER, None), // MemberEpoch
+            Field(Text, (0, OPEN), NEVER, None), // ClientId
+            Field(Text, (0, OPEN), NEVER, None), // ClientHost
+            Field(Array(&Text), (0, OPEN), NEVER, None), // SubscribedTopicNames
+            Field(Text, (0, OPEN), (0, OPEN), None), // SubscribedTopicRegex
+            Field(Struct(&[
+                Field(Array(&Struct(&[
+                    Field(Fixed(16), (0, OPEN), NEVER, None), // TopicId
+                    Field(Text, (0, OPEN), NEVER, None), // TopicName
+                    Field(Array(&Fixed(4)), (0, OPEN), NEVER, None), // Partitions
+                ])), (0, OPEN), NEVER, None), // TopicPartitions
+            ]), (0, OPEN), NEVER, None), // Assignment
+            Field(Struct(&[
+                Field(Array(&Struct(&[
+                    Field(Fixed(16), (0, OPEN), NEVER, None), // TopicId
+                    Field(Text, (0, OPEN), NEVER, None), // TopicName
+                    Field(Array(&Fixed(4)), (0, OPEN), NEVER, None), // Partitions
+                ])), (0, OPEN), NEVER, None), // TopicPartitions
+            ]), (0, OPEN), NEVER, None), // TargetAssignment
+            Field(Fixed(1), (1, OPEN), NEVER, None), // MemberType
+        ])), (0, OPEN), NEVER, None), // Members
+        Field(Fixed(4), (0, OPEN), NEVER, None), // AuthorizedOperations
+    ])), (0, OPEN), NEVER, None), // Groups
+];
+
+const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+    Field(Fixed(4), (0, OPEN), NEVER, None), // ThrottleTimeMs
+    Field(Fixed(2), (0, OPEN), NEVER, None), // ErrorCode
+    Field(Text, (0, OPEN), (0, OPEN), None), // ErrorMessage
+    Field(Text, (0, OPEN), (0, OPEN), None), // MemberId
+    Field(Fixed(4), (0, OPEN), NEVER, None), // MemberEpoch
+    Field(Fixed(4), (0, OPEN), NEVER, None), // HeartbeatIntervalMs
+    Field(Struct(&[
+        Field(Array(&Struct(&[
+            Field(Fixed(16), (0, OPEN), NEVER, None), // TopicId
+            Field(Array(&Fixed(4)), (0, OPEN), NEVER, None), // Partitions
+        ])), (0, OPEN), NEVER, None), // TopicPartitions
+    ]), (0, OPEN), (0, OPEN), None), // Assignment
 ];

@@ -64,7 +64,13 @@ impl Walk {
                     self.write_value(element, false, random, out);
                 }
             }
-            Type::Struct(fields) => self.write_fields(fields, random, out),
+            Type::Struct(_) if len.is_none() => out.put_i8(-1),
+            Type::Struct(fields) => {
+                if nullable {
+                    out.put_i8(1);
+                }
+                self.write_fields(fields, random, out);
+            }
         }
         if let Type::Fixed(16) = of {
             out.put_slice(&[7; 8]);
@@ -80,14 +86,19 @@ fn for_every_api(mut each: impl FnMut(ApiKey, i16, &dyn Fn(Bytes) -> Result<(), 
         }
     }
     visit::<requests::api_versions::ApiVersionsRequest>(&mut each);
+    visit::<requests::consumer_group_describe::ConsumerGroupDescribeRequest>(&mut each);
+    visit::<requests::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest>(&mut each);
     visit::<requests::create_topics::CreateTopicsRequest>(&mut each);
+    visit::<requests::delete_groups::DeleteGroupsRequest>(&mut each);
     visit::<requests::delete_topics::DeleteTopicsRequest>(&mut each);
+    visit::<requests::describe_groups::DescribeGroupsRequest>(&mut each);
     visit::<requests::describe_producers::DescribeProducersRequest>(&mut each);
     visit::<requests::find_coordinator::FindCoordinatorRequest>(&mut each);
     visit::<requests::heartbeat::HeartbeatRequest>(&mut each);
     visit::<requests::init_producer_id::InitProducerIdRequest>(&mut each);
     visit::<requests::join_group::JoinGroupRequest>(&mut each);
     visit::<requests::leave_group::LeaveGroupRequest>(&mut each);
+    visit::<requests::list_groups::ListGroupsRequest>(&mut each);
     visit::<requests::list_offsets::ListOffsetsRequest>(&mut each);
     visit::<requests::metadata::MetadataRequest>(&mut each);
     visit::<requests::offset_commit::OffsetCommitRequest>(&mut each);

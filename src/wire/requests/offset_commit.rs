@@ -13,7 +13,7 @@ use crate::wire::{ApiKey, Chunks, ErrorCode, Request, WireError};
 pub struct OffsetCommitRequest {
     /// The group.
     pub group: Arc<str>,
-    /// The generation; -1 outside of group management.
+    /// The generation, or the member epoch of KIP-848 (version 9); -1 outside of group management.
     pub generation: i32,
     /// The member; empty outside of group management.
     pub member_id: String,

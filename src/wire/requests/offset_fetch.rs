@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::messages::{self, offset_fetch_request as theirs, offset_fetch_response as answer};
 
-use super::{decode, encode, group_id, owned_option, shared, topic_name};
+use super::{decode, encode, group_id, owned_option, shared, text, topic_name};
 use crate::wire::reader::ReadError;
 use crate::wire::{ApiKey, Chunks, ErrorCode, Request, WireError};
 
@@ -19,6 +19,9 @@ pub struct OffsetFetchRequest {
     /// Refuse with [`ErrorCode::UNSTABLE_OFFSET_COMMIT`] while a transaction is pending (version 7, KIP-447; before, a
     /// broker answers with what it has).
     pub require_stable: bool,
+    /// Member id and member epoch of the one who asks, none for anybody: the coordinator refuses another epoch than the
+    /// member's (version 9, KIP-848; before, it does not look).
+    pub member: Option<(String, i32)>,
 }
 
 /// The committed offsets.
@@ -66,6 +69,10 @@ impl Request for OffsetFetchRequest {
             let group = theirs::OffsetFetchRequestGroup::default()
                 .with_group_id(group_id(&self.group))
                 .with_topics(self.topics.as_ref().map(|topics| topics.iter().map(topic).collect()));
+            let group = match &self.member {
+                Some((id, epoch)) if version >= 9 => group.with_member_id(Some(text(id))).with_member_epoch(*epoch),
+                _ => group,
+            };
             message.with_groups(vec![group])
         } else {
             let topic = |(name, partitions): &(Arc<str>, Vec<i32>)| {

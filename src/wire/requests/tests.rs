@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 use super::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 use super::*;
-use crate::types::{Acks, IsolationLevel, ProducerIdentity};
+use crate::types::{Acks, IsolationLevel, ProducerIdentity, TopicPartition};
 use crate::wire::{ApiKey, ApiVersions, ErrorCode, encode_request, split_response_header};
 
 const ID: TopicId = TopicId([9; 16]);
@@ -258,6 +258,22 @@ fn every_request_can_be_written_in_every_version() {
         client_software_name: "indelible",
         client_software_version: "0.1.0",
     });
+    for full in [true, false] {
+        goes_out::<_, messages::ConsumerGroupHeartbeatRequest>(
+            &consumer_group_heartbeat::ConsumerGroupHeartbeatRequest {
+                group: group.clone(),
+                member_id: member_id.clone(),
+                member_epoch: 4,
+                instance_id: full.then(|| "i-1".into()),
+                rack: full.then(|| "r-1".into()),
+                rebalance_timeout_ms: if full { 300_000 } else { -1 },
+                topics: full.then(|| vec![topic.clone()]),
+                pattern: None,
+                assignor: full.then(|| "uniform".into()),
+                owned: full.then(|| vec![(ID, vec![0, 1])]),
+            },
+        );
+    }
     goes_out::<_, messages::CreateTopicsRequest>(&create_topics::CreateTopicsRequest {
         topics: vec![create_topics::CreatableTopic {
             name: topic.clone(),
@@ -268,6 +284,12 @@ fn every_request_can_be_written_in_every_version() {
         timeout_ms: 1000,
         validate_only: false,
     });
+    goes_out::<_, messages::ConsumerGroupDescribeRequest>(&consumer_group_describe::ConsumerGroupDescribeRequest {
+        group: group.clone(),
+    });
+    goes_out::<_, messages::DescribeGroupsRequest>(&describe_groups::DescribeGroupsRequest { group: group.clone() });
+    goes_out::<_, messages::DeleteGroupsRequest>(&delete_groups::DeleteGroupsRequest { groups: vec![group.clone()] });
+    goes_out::<_, messages::ListGroupsRequest>(&list_groups::ListGroupsRequest);
     goes_out::<_, messages::DeleteTopicsRequest>(&delete_topics::DeleteTopicsRequest {
         names: vec![topic.clone()],
         timeout_ms: 1000,
@@ -345,6 +367,7 @@ fn every_request_can_be_written_in_every_version() {
         group: group.clone(),
         topics: Some(vec![(topic.clone(), vec![0, 1])]),
         require_stable: true,
+        member: None,
     });
     goes_out::<_, messages::OffsetForLeaderEpochRequest>(&offset_for_leader_epoch::OffsetForLeaderEpochRequest {
         topics: vec![(
@@ -364,6 +387,199 @@ fn every_request_can_be_written_in_every_version() {
         protocol: "range".into(),
         assignments: vec![("m-1".into(), Bytes::from_static(b"assignment"))],
     });
+}
+
+#[test]
+fn groups_are_read_in_every_version() {
+    for version in 0..=5 {
+        let mut group = messages::list_groups_response::ListedGroup::default()
+            .with_group_id(group_id("billing"))
+            .with_protocol_type(text("consumer"));
+        if version >= 4 {
+            group = group.with_group_state(text("Stable"));
+        }
+        if version >= 5 {
+            group = group.with_group_type(text("classic"));
+        }
+        let mut message = messages::ListGroupsResponse::default().with_error_code(15).with_groups(vec![group]);
+        if version >= 1 {
+            message = message.with_throttle_time_ms(17);
+        }
+        let response = list_groups::ListGroupsRequest::decode(version, theirs(&message, version)).unwrap();
+        let from = |since: i16, text: &str| if version >= since { text.to_owned() } else { String::new() };
+        assert_eq!(response.throttle_ms, if version >= 1 { 17 } else { 0 });
+        assert_eq!(response.error, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+        let group = list_groups::ListedGroup {
+            name: "billing".into(),
+            protocol_type: "consumer".to_owned(),
+            state: from(4, "Stable"),
+            kind: from(5, "classic"),
+        };
+        assert_eq!(response.groups, [group], "version {version}");
+    }
+    for version in 0..=6 {
+        let mut member = messages::describe_groups_response::DescribedGroupMember::default()
+            .with_member_id(text("m-1"))
+            .with_client_id(text("c"))
+            .with_client_host(text("/10.0.0.7"))
+            .with_member_metadata(Bytes::from_static(b"metadata"))
+            .with_member_assignment(Bytes::from_static(b"assignment"));
+        if version >= 4 {
+            member = member.with_group_instance_id(Some(text("i")));
+        }
+        let mut group = messages::describe_groups_response::DescribedGroup::default()
+            .with_error_code(if version >= 6 { 69 } else { 0 })
+            .with_group_state(text("Stable"))
+            .with_protocol_type(text("consumer"))
+            .with_protocol_data(text("range"))
+            .with_members(vec![member]);
+        if version >= 6 {
+            group = group.with_error_message(Some(text("gone")));
+        }
+        let message = messages::DescribeGroupsResponse::default().with_groups(vec![group]);
+        let response = describe_groups::DescribeGroupsRequest::decode(version, theirs(&message, version)).unwrap();
+        let expected = describe_groups::DescribeGroupsResponse {
+            throttle_ms: 0,
+            error: if version >= 6 { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::NONE },
+            error_message: (version >= 6).then(|| "gone".to_owned()),
+            state: "Stable".to_owned(),
+            protocol_type: "consumer".to_owned(),
+            protocol: "range".to_owned(),
+            members: vec![describe_groups::DescribedMember {
+                id: "m-1".to_owned(),
+                instance_id: (version >= 4).then(|| "i".to_owned()),
+                client_id: "c".to_owned(),
+                client_host: "/10.0.0.7".to_owned(),
+                assignment: Bytes::from_static(b"assignment"),
+            }],
+        };
+        assert_eq!(response, expected, "version {version}");
+    }
+    for version in 0..=2 {
+        let group = messages::delete_groups_response::DeletableGroupResult::default()
+            .with_group_id(group_id("billing"))
+            .with_error_code(68);
+        let message = messages::DeleteGroupsResponse::default().with_results(vec![group]);
+        let response = delete_groups::DeleteGroupsRequest::decode(version, theirs(&message, version)).unwrap();
+        assert_eq!(response.groups, [("billing".into(), ErrorCode::NON_EMPTY_GROUP)]);
+    }
+}
+
+#[test]
+fn groups_of_the_consumer_protocol_are_read_in_every_version() {
+    use messages::consumer_group_describe_response::{Assignment, DescribedGroup, Member, TopicPartitions};
+    let assignment = |partitions: Vec<i32>| {
+        let topic = TopicPartitions::default().with_topic_id(uuid()).with_topic_name(topic_name("orders"));
+        Assignment::default().with_topic_partitions(vec![topic.with_partitions(partitions)])
+    };
+    for version in 0..=1 {
+        let mut member = Member::default()
+            .with_member_id(text("m-1"))
+            .with_instance_id(Some(text("i")))
+            .with_rack_id(Some(text("r")))
+            .with_member_epoch(3)
+            .with_client_id(text("c"))
+            .with_client_host(text("/10.0.0.7"))
+            .with_subscribed_topic_names(vec![topic_name("orders")])
+            .with_subscribed_topic_regex(Some(text("o.*")))
+            .with_assignment(assignment(vec![4]))
+            .with_target_assignment(assignment(vec![4, 2]));
+        if version >= 1 {
+            member = member.with_member_type(1);
+        }
+        let group = DescribedGroup::default()
+            .with_group_id(group_id("billing"))
+            .with_group_state(text("Reconciling"))
+            .with_group_epoch(7)
+            .with_assignment_epoch(6)
+            .with_assignor_name(text("uniform"))
+            .with_members(vec![member]);
+        let message = messages::ConsumerGroupDescribeResponse::default().with_groups(vec![group]);
+        let body = theirs(&message, version);
+        let response = consumer_group_describe::ConsumerGroupDescribeRequest::decode(version, body).unwrap();
+        let expected = consumer_group_describe::ConsumerGroupDescribeResponse {
+            state: "Reconciling".to_owned(),
+            epoch: 7,
+            assignor: "uniform".to_owned(),
+            members: vec![consumer_group_describe::ConsumerGroupMember {
+                id: "m-1".to_owned(),
+                instance_id: Some("i".to_owned()),
+                client_id: "c".to_owned(),
+                client_host: "/10.0.0.7".to_owned(),
+                assignment: vec![TopicPartition::new("orders", 4)],
+                target: vec![TopicPartition::new("orders", 4), TopicPartition::new("orders", 2)],
+            }],
+            ..Default::default()
+        };
+        assert_eq!(response, expected, "version {version}");
+    }
+}
+
+#[test]
+fn consumer_group_heartbeats_are_byte_for_byte_those_of_kafka_protocol() {
+    use kafka_protocol::messages::{
+        consumer_group_heartbeat_request as request, consumer_group_heartbeat_response as answer,
+    };
+    let ours = consumer_group_heartbeat::ConsumerGroupHeartbeatRequest {
+        group: "billing".into(),
+        member_id: "m-1".into(),
+        member_epoch: 4,
+        instance_id: None,
+        rack: Some("r-1".into()),
+        rebalance_timeout_ms: 300_000,
+        topics: None,
+        pattern: Some("orders.*".into()),
+        assignor: None,
+        owned: Some(vec![(ID, vec![0, 1])]),
+    };
+    assert!(ours.encode(0, &mut Chunks::default()).is_err(), "version 0 has no patterns");
+    let owned = request::TopicPartitions::default().with_topic_id(uuid()).with_partitions(vec![0, 1]);
+    let message = messages::ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group_id("billing"))
+        .with_member_id(text("m-1"))
+        .with_member_epoch(4)
+        .with_rack_id(Some(text("r-1")))
+        .with_rebalance_timeout_ms(300_000)
+        .with_subscribed_topic_regex(Some(text("orders.*")))
+        .with_topic_partitions(Some(vec![owned]));
+    assert_eq!(bytes_of(&ours, 1), theirs(&message, 1));
+    for version in 0..=1 {
+        let message = messages::ConsumerGroupHeartbeatResponse::default()
+            .with_throttle_time_ms(17)
+            .with_member_id(Some(text("m-1")))
+            .with_member_epoch(5)
+            .with_heartbeat_interval_ms(3000);
+        let decoded = |message: &messages::ConsumerGroupHeartbeatResponse| {
+            consumer_group_heartbeat::ConsumerGroupHeartbeatRequest::decode(version, theirs(message, version)).unwrap()
+        };
+        let unchanged = decoded(&message);
+        assert_eq!((unchanged.throttle_ms, unchanged.member_epoch, unchanged.heartbeat_interval_ms), (17, 5, 3000));
+        assert_eq!(unchanged.assignment, None, "no word about the assignment");
+        let assigned = answer::TopicPartitions::default().with_topic_id(uuid()).with_partitions(vec![2, 7]);
+        let assigned = answer::Assignment::default().with_topic_partitions(vec![assigned]);
+        let told = decoded(&message.clone().with_assignment(Some(assigned)));
+        assert_eq!(told.assignment, Some(vec![(ID, vec![2, 7])]));
+        let nothing = decoded(&message.clone().with_assignment(Some(answer::Assignment::default())));
+        assert_eq!(nothing.assignment, Some(Vec::new()), "an assignment of nothing is told from none");
+        let refused = decoded(&message.with_error_code(110).with_error_message(Some(text("too old"))));
+        assert_eq!((refused.error, refused.message.as_str()), (ErrorCode::FENCED_MEMBER_EPOCH, "too old"));
+    }
+}
+
+#[test]
+fn commits_and_look_ups_carry_the_member_epoch() {
+    let look_up = offset_fetch::OffsetFetchRequest {
+        group: "billing".into(),
+        topics: None,
+        require_stable: true,
+        member: Some(("m-1".to_owned(), 4)),
+    };
+    let read = |version| {
+        let mut bytes = Bytes::from(bytes_of(&look_up, version));
+        messages::OffsetFetchRequest::decode(&mut bytes, version).unwrap().groups.remove(0)
+    };
+    assert_eq!((read(9).member_id, read(9).member_epoch), (Some(text("m-1")), 4));
+    assert_eq!((read(8).member_id, read(8).member_epoch), (None, -1), "version 8 has no room for it");
 }
 
 #[test]

@@ -41,6 +41,10 @@ fn join(call: &Call, request: &JoinGroupRequest) -> Answer<Joined> {
     }
     let now_ms = call.shared.clock.now_ms();
     let mut state = call.shared.lock();
+    // A real broker takes classic members into such a group.
+    if state.next_groups.get(request.group_id.as_str()).is_some_and(|group| !group.is_empty()) {
+        return refused(code::INCONSISTENT_GROUP_PROTOCOL);
+    }
     let prefix = request.group_instance_id.as_ref().map_or(call.client_id.as_str(), |instance| instance.as_str());
     let new_member_id = state.new_member_id(if prefix.is_empty() { "member" } else { prefix });
     let group = match coordinated(&mut state, call.broker, &request.group_id) {
@@ -51,6 +55,7 @@ fn join(call: &Call, request: &JoinGroupRequest) -> Answer<Joined> {
     let ask = JoinAsk {
         member_id: request.member_id.to_string(),
         new_member_id,
+        client_id: call.client_id.clone(),
         instance: request.group_instance_id.as_ref().map(|instance| instance.to_string()),
         session_timeout_ms,
         // Version 0 has only the session timeout.

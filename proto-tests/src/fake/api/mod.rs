@@ -1,10 +1,13 @@
 //! From a frame to its answer: header, faults, the handler of the API key, encoding.
 
 mod api_versions;
+mod consumer_group_heartbeat;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_configs;
+mod describe_groups;
 mod describe_producers;
 mod fetch;
 mod find_coordinator;
@@ -12,6 +15,7 @@ mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
 mod offset_commit;
@@ -116,6 +120,8 @@ pub(crate) async fn answer(shared: &Arc<Shared>, broker: i32, frame: Bytes) -> O
         12 => serve::<m::HeartbeatRequest>(shared, broker, version, frame).await,
         13 => serve::<m::LeaveGroupRequest>(shared, broker, version, frame).await,
         14 => serve::<m::SyncGroupRequest>(shared, broker, version, frame).await,
+        15 => serve::<m::DescribeGroupsRequest>(shared, broker, version, frame).await,
+        16 => serve::<m::ListGroupsRequest>(shared, broker, version, frame).await,
         18 => serve::<m::ApiVersionsRequest>(shared, broker, version, frame).await,
         19 => serve::<m::CreateTopicsRequest>(shared, broker, version, frame).await,
         20 => serve::<m::DeleteTopicsRequest>(shared, broker, version, frame).await,
@@ -123,7 +129,9 @@ pub(crate) async fn answer(shared: &Arc<Shared>, broker: i32, frame: Bytes) -> O
         22 => serve::<m::InitProducerIdRequest>(shared, broker, version, frame).await,
         23 => serve::<m::OffsetForLeaderEpochRequest>(shared, broker, version, frame).await,
         32 => serve::<m::DescribeConfigsRequest>(shared, broker, version, frame).await,
+        42 => serve::<m::DeleteGroupsRequest>(shared, broker, version, frame).await,
         61 => serve::<m::DescribeProducersRequest>(shared, broker, version, frame).await,
+        68 => serve::<m::ConsumerGroupHeartbeatRequest>(shared, broker, version, frame).await,
         _ => Outcome::Close,
     }
 }

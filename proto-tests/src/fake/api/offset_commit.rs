@@ -58,7 +58,10 @@ fn commit(call: &Call, request: &OffsetCommitRequest) -> OffsetCommitResponse {
     let mut state = call.shared.lock();
     let instance = request.group_instance_id.as_ref().map(|instance| instance.as_str());
     let generation = request.generation_id_or_member_epoch;
+    let next = state.next_groups.get(request.group_id.as_str()).filter(|group| !group.is_empty());
+    let next = next.map(|group| group.may_commit(call.version, &request.member_id, generation));
     let admitted = match coordinated(&mut state, call.broker, &request.group_id) {
+        Ok(_) if next.is_some() => next.unwrap_or_default(),
         Ok(group) => group.may_commit(&request.member_id, instance, generation, now_ms),
         Err(error) => error,
     };

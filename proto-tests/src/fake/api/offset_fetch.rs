@@ -36,7 +36,8 @@ fn answer(call: &Call, request: &OffsetFetchRequest, error: Option<i16>) -> Offs
             });
             let mut out = OffsetFetchResponseGroup::default();
             out.group_id = group.group_id.clone();
-            match error.map_or_else(|| look_up(call, &group.group_id, asked), Err) {
+            let member = (group.member_id.as_ref().map(|id| id.as_str()), group.member_epoch);
+            match error.map_or_else(|| look_up(call, &group.group_id, asked, member), Err) {
                 Err(error) => out.error_code = error,
                 Ok(found) => out.topics = found.into_iter().map(new_topic).collect(),
             }
@@ -48,7 +49,7 @@ fn answer(call: &Call, request: &OffsetFetchRequest, error: Option<i16>) -> Offs
         .topics
         .as_ref()
         .map(|topics| topics.iter().map(|topic| (topic.name.to_string(), topic.partition_indexes.clone())).collect());
-    match error.map_or_else(|| look_up(call, &request.group_id, asked.clone()), Err) {
+    match error.map_or_else(|| look_up(call, &request.group_id, asked.clone(), (None, -1)), Err) {
         Ok(found) => response.topics = found.into_iter().map(|topic| old_topic(call, topic, 0)).collect(),
         // Version 1 has no error of the whole answer.
         Err(error) if call.version < 2 => {
@@ -62,9 +63,14 @@ fn answer(call: &Call, request: &OffsetFetchRequest, error: Option<i16>) -> Offs
     response
 }
 
-fn look_up(call: &Call, group: &str, asked: Option<Asked>) -> Result<Found, i16> {
+fn look_up(call: &Call, group: &str, asked: Option<Asked>, member: (Option<&str>, i32)) -> Result<Found, i16> {
     let mut state = call.shared.lock();
+    let next = state.next_groups.get(group).filter(|group| !group.is_empty());
+    let admitted = next.map_or(0, |group| group.may_fetch(member.0, member.1));
     let group = coordinated(&mut state, call.broker, group)?;
+    if admitted != 0 {
+        return Err(admitted);
+    }
     Ok(match asked {
         Some(asked) => asked
             .into_iter()

@@ -3,7 +3,7 @@
 use crate::fake::state::State;
 
 /// (API key, lowest, highest version).
-const RANGES: [(i16, i16, i16); 19] = [
+const RANGES: [(i16, i16, i16); 23] = [
     (0, 3, 13),
     (1, 4, 17),
     (2, 1, 10),
@@ -15,6 +15,8 @@ const RANGES: [(i16, i16, i16); 19] = [
     (12, 0, 4),
     (13, 0, 5),
     (14, 0, 5),
+    (15, 0, 6),
+    (16, 0, 5),
     (18, 0, 4),
     (19, 2, 7),
     (20, 1, 6),
@@ -22,7 +24,9 @@ const RANGES: [(i16, i16, i16); 19] = [
     (22, 0, 5),
     (23, 2, 4),
     (32, 1, 4),
+    (42, 0, 2),
     (61, 0, 0),
+    (68, 0, 1),
 ];
 
 /// The ranges with the limits that a test has set.

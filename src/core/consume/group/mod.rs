@@ -2,13 +2,14 @@
 //! ([`classic`]), in which a member computes the assignment, and KIP-848's, in which the coordinator does.
 
 pub(crate) mod classic;
+pub(crate) mod next;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::TopicPartition;
+use crate::types::{TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 
 /// Names one request, so that a late answer to an older one is told from the answer waited for.
@@ -20,8 +21,8 @@ pub(crate) struct RequestId(pub(super) u64);
 pub(crate) enum Action {
     /// Ask for the coordinator; `moved` when the one known until now is not it any more.
     FindCoordinator { id: RequestId, moved: bool },
-    /// Send JoinGroup.
-    Join { id: RequestId, member_id: String, subscription: Bytes },
+    /// Send JoinGroup, with each assignor that is offered and the subscription for it.
+    Join { id: RequestId, member_id: String, protocols: Vec<(&'static str, Bytes)> },
     /// Say how many partitions these topics have.
     CountPartitions { id: RequestId, topics: BTreeSet<Arc<str>> },
     /// Send SyncGroup.
@@ -30,6 +31,10 @@ pub(crate) enum Action {
     Heartbeat { id: RequestId, generation: Generation },
     /// Send LeaveGroup.
     Leave { id: RequestId, member_id: String },
+    /// Send ConsumerGroupHeartbeat (KIP-848); the answer goes to `on_beaten`.
+    ConsumerHeartbeat { id: RequestId, beat: next::Beat },
+    /// Say what these topics are called; the answer, without those that cannot be told yet, goes to `on_resolved`.
+    ResolveTopics { id: RequestId, topics: BTreeSet<TopicId> },
     /// These partitions begin; others that are ours stay as they are.
     Assign { partitions: Vec<TopicPartition> },
     /// Stop handing out records of these partitions. Unless they are lost, wait for handlers, commit, and call
@@ -51,7 +56,8 @@ pub(crate) struct GroupFailure {
     pub(crate) detail: String,
 }
 
-/// Whom the coordinator takes this member for; every commit carries it, and an old one is refused.
+/// Whom the coordinator takes this member for; every commit carries it, and an old one is refused. The number is the
+/// generation, or the member epoch of KIP-848.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Generation {
     pub(crate) number: i32,

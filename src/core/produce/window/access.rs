@@ -13,6 +13,11 @@ impl<B: Stampable> Window<B> {
         }
     }
 
+    /// How often a batch was sent under its stamp, this time included; 0 when it was settled meanwhile.
+    pub(crate) fn attempts(&self, id: EntryId) -> u32 {
+        self.entries.iter().find(|entry| entry.id == id).map_or(0, |entry| entry.attempts)
+    }
+
     /// All batches that are not just being sent, in order.
     pub(crate) fn idle_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut B> {
         let entries = self.entries.iter_mut().filter(|entry| entry.state != State::InFlight);

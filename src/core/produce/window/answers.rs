@@ -57,7 +57,8 @@ impl<B: Stampable> Window<B> {
         self.settle_unconfirmed(out);
     }
 
-    /// No answer came. `sent`: bytes of it may have reached the broker.
+    /// No answer came, and its connection is given up. `sent`: bytes of it may have reached the broker, which may read them
+    /// later. [`Self::set_wall`] comes first.
     pub(crate) fn on_no_answer(
         &mut self,
         id: EntryId,
@@ -69,12 +70,18 @@ impl<B: Stampable> Window<B> {
         let Some(at) = self.position_in_flight(id) else { return };
         self.entries[at].state = State::Waiting;
         self.resolved_under = None;
+        if sent {
+            self.late_until = self.wall.saturating_add(self.config.late());
+        }
         self.on_setback(at, sent, setback, retry_at, out);
         self.settle_unconfirmed(out);
     }
 
     /// The answer to [`Next::Probe`], from the leader `leader`.
     pub(crate) fn on_probe(&mut self, leader: Leadership, answer: ProbeAnswer, out: &mut Vec<Settled<B>>) {
+        if self.is_asked_too_early() {
+            return;
+        }
         let (Some(identity), Some((cause, id))) = (self.identity, self.probe_needed.take()) else { return };
         self.known = matches!(answer, ProbeAnswer::Known { .. });
         self.blind = answer == ProbeAnswer::Unavailable;
@@ -148,6 +155,12 @@ impl<B: Stampable> Window<B> {
             ProbeAnswer::Known { .. } if first == 0 && !self.is_behind(at) => {}
             ProbeAnswer::Known { .. } => self.on_lost_or_gap(at, identity, None, out),
         }
+    }
+
+    /// Whether a late request may have been taken up after the leader was asked, or may be yet, where that matters. It was
+    /// not known to matter when batches have aged meanwhile, or the brokers told how long they remember. Asked again.
+    pub(super) fn is_asked_too_early(&self) -> bool {
+        self.asked_at < self.late_until && self.is_harmed_by_late()
     }
 
     /// Whether a leader that does not know the producer cannot have the batch, if its log begins at `log_start`.

@@ -17,6 +17,10 @@
 //! - At most five are unsettled, because the broker remembers five. One only while the window is *cold*: until this
 //!   leadership has acknowledged a batch of this identity, and after every failure. Old-dated batches always go alone,
 //!   because the broker may forget the producer between two of them.
+//! - A request may be taken up after its connection has ended, also when its process is dead: *late*, by up to the
+//!   request's time-out. A broker recognises it by the producer's entry. So a batch counts as old-dated when it would
+//!   outlive that entry with a request still under way, and what is old-dated and in doubt waits until nothing can be
+//!   late any more; then the leader is asked. So there is one attempt of it at a time.
 //! - A batch that is given up or refused for good leaves a gap, so it *closes the epoch*: what was sent after it is
 //!   first resolved, and only what is proven absent is stamped again, from sequence 0 of the next epoch.
 //! - A batch is *in doubt* once an attempt of it ended without a definite refusal. Only then can "out of order" mean
@@ -237,6 +241,11 @@ struct Clearance {
 /// forget, between a question and a batch that has to wait for a connection.
 const CLEARED_FOR: i64 = 1000;
 
+/// A broker takes up one request of a connection after the other, each when the one before it is answered, which takes up to
+/// the request's time-out. It does so once more after the connection has ended, of its client's death for instance. So long
+/// it may be busy with other things beside that, in milliseconds.
+const LATE_MARGIN: i64 = 1000;
+
 /// A stamped batch.
 #[derive(Debug)]
 pub(crate) struct Entry<B> {
@@ -269,8 +278,32 @@ pub(crate) struct WindowConfig {
     pub retries: u32,
     /// When brokers forget an idle producer: `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
+    /// How long a request waits for its answer, here and at the broker: `request.timeout.ms`.
+    pub request_timeout: Duration,
     /// Stamps go to disk before the batch goes to a broker ([`Next::Save`]).
     pub durable: bool,
+}
+
+impl WindowConfig {
+    /// Up to which age a batch is protected by the broker's memory for as long as a request of it can be under way, in
+    /// milliseconds. Negative where that is longer than the memory.
+    fn young_for(&self) -> i64 {
+        let expiration = millis(self.producer_id_expiration);
+        // Until its answer is given up, and as long again after that.
+        let under_way = millis(self.request_timeout).saturating_add(self.late());
+        // Clocks differ, so half of the expiry counts as old anyhow.
+        (expiration / 2).min(expiration.saturating_sub(under_way))
+    }
+
+    /// For how long after the end of its connection a request may be taken up, in milliseconds.
+    fn late(&self) -> i64 {
+        millis(self.request_timeout).saturating_add(LATE_MARGIN)
+    }
+
+    /// Whether no batch is young enough to be simply sent again.
+    pub(crate) fn forgets_while_sending(&self) -> bool {
+        self.young_for() <= 0
+    }
 }
 
 /// See the module documentation.
@@ -299,6 +332,10 @@ pub(crate) struct Window<B> {
     known: bool,
     /// Unix time in milliseconds when the owner called last.
     wall: i64,
+    /// Until then, in Unix milliseconds, a request without an answer may still be taken up.
+    late_until: i64,
+    /// When the leader was asked last, in Unix milliseconds.
+    asked_at: i64,
     /// The highest sequence acknowledged under this identity.
     confirmed: Option<i32>,
     /// The newest timestamp of the batch acknowledged last.
@@ -328,6 +365,8 @@ impl<B: Stampable> Window<B> {
             scan_needed: None,
             blind: false,
             known: false,
+            late_until: i64::MIN,
+            asked_at: 0,
             wall: 0,
             confirmed: None,
             confirmed_newest: 0,
@@ -424,11 +463,13 @@ impl<B: Stampable> Window<B> {
     /// coming.
     pub(crate) fn set_wall(&mut self, wall: i64) {
         self.wall = wall;
+        // Whatever happens to the clock, nothing takes longer than that.
+        self.late_until = self.late_until.min(wall.saturating_add(self.config.late()));
     }
 
     /// What to do next, if `leader` leads now. `wall` is Unix time in milliseconds.
     pub(crate) fn next(&mut self, now: Instant, wall: i64, leader: Leadership) -> Next {
-        self.wall = wall;
+        self.set_wall(wall);
         self.finish_closing();
         let Some(_) = self.identity else {
             return if self.is_empty() { Next::Idle } else { Next::NewProducerId };
@@ -446,11 +487,8 @@ impl<B: Stampable> Window<B> {
             return Next::Wait(at);
         }
         self.ask_again(leader);
-        if self.probe_needed.is_some() {
-            return if in_flight == 0 { Next::Probe } else { Next::Idle };
-        }
-        if let Some(scan) = self.scan_needed {
-            return if in_flight == 0 { Next::Scan(scan.id) } else { Next::Idle };
+        if self.probe_needed.is_some() || self.scan_needed.is_some() {
+            return self.next_question(now, in_flight);
         }
         // The broker forgets a producer by the timestamp of what it wrote last, also one that has only been quiet. What
         // a former process sent is confirmed one by one.
@@ -469,6 +507,9 @@ impl<B: Stampable> Window<B> {
             if old && in_flight > 0 {
                 return Next::Idle;
             }
+            if old && self.may_be_late() {
+                return self.wait_for_late(now);
+            }
             let (behind, wall) = (self.is_behind(at), self.wall);
             let entry = &mut self.entries[at];
             let cleared = entry.cleared.is_some_and(|cleared| {
@@ -479,7 +520,7 @@ impl<B: Stampable> Window<B> {
             if (old || behind || moved) && entry.doubt && !cleared {
                 let cause = if behind { ProbeCause::Behind } else { ProbeCause::Doubtful };
                 self.probe_needed = Some((cause, entry.id));
-                return if in_flight == 0 { Next::Probe } else { Next::Idle };
+                return self.next_question(now, in_flight);
             }
             entry.state = State::InFlight;
             entry.sent_to = Some(leader);
@@ -493,10 +534,48 @@ impl<B: Stampable> Window<B> {
         if alone && in_flight > 0 {
             return Next::Idle;
         }
+        if alone && self.may_be_late() {
+            return self.wait_for_late(now);
+        }
         match self.pending.pop_front() {
             Some(batch) => Next::Send(self.stamp(batch, State::InFlight)),
             None => Next::Idle,
         }
+    }
+
+    /// The leader is asked when nothing is on its way, also nothing that was given up by its connection, if that could
+    /// make the answer wrong.
+    fn next_question(&mut self, now: Instant, in_flight: usize) -> Next {
+        if in_flight > 0 {
+            return Next::Idle;
+        }
+        if self.may_be_late() && self.is_harmed_by_late() {
+            return self.wait_for_late(now);
+        }
+        self.asked_at = self.wall;
+        match self.scan_needed {
+            Some(scan) if self.probe_needed.is_none() => Next::Scan(scan.id),
+            _ => Next::Probe,
+        }
+    }
+
+    /// Whether a request without an answer, of this process or of the one before it, may still be taken up.
+    fn may_be_late(&self) -> bool {
+        self.wall < self.late_until
+    }
+
+    fn wait_for_late(&self, now: Instant) -> Next {
+        let millis = self.late_until.saturating_sub(self.wall).max(1);
+        Next::Wait(now + Duration::from_millis(millis.unsigned_abs()))
+    }
+
+    /// Whether a batch in doubt is such that the broker may not recognise a late request of it as a repetition, or should
+    /// not take it at all any more.
+    fn is_harmed_by_late(&self) -> bool {
+        let by = |(at, entry): (usize, &Entry<B>)| {
+            entry.state == State::Waiting && entry.doubt && (self.old_dated(entry) || self.is_behind(at))
+        };
+        matches!(self.probe_needed, Some((ProbeCause::Refusal(_), _))) || self.entries.iter().enumerate().any(by)
     }
 
     fn may_stamp(&self) -> bool {
@@ -589,9 +668,7 @@ impl<B: Stampable> Window<B> {
     }
 
     fn is_old(&self, newest_timestamp: i64) -> bool {
-        // A batch may lose its protection before its retry is over, so half of the expiry counts as old.
-        let half = self.config.producer_id_expiration.as_millis() / 2;
-        self.config.idempotent && i128::from(self.wall) - i128::from(newest_timestamp) > half as i128
+        self.config.idempotent && self.wall.saturating_sub(newest_timestamp) > self.config.young_for()
     }
 
     fn old_dated(&self, entry: &Entry<B>) -> bool {
@@ -667,6 +744,10 @@ impl<B: Stampable> Window<B> {
         let next = identity.epoch.checked_add(1).filter(|_| self.floor >= 0)?;
         Some(ProducerIdentity { epoch: next.max(self.floor), ..identity })
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

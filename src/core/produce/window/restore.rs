@@ -20,6 +20,8 @@ pub(crate) struct Restored<B> {
     pub(crate) acknowledged: Option<i32>,
     /// The newest timestamp of the batch acknowledged last.
     pub(crate) acknowledged_newest: i64,
+    /// When the former process was dead already, in Unix milliseconds.
+    pub(crate) dead_since: i64,
     /// New batches start at this epoch or a later one; negative when there is none left.
     pub(crate) floor: i16,
     /// The batches up to the last one stamped under that identity, oldest first, with the sequences of their first
@@ -32,8 +34,10 @@ pub(crate) struct Restored<B> {
 impl<B: Stampable> Window<B> {
     /// The window of a partition as a former process left it.
     pub(crate) fn restore(config: WindowConfig, restored: Restored<B>) -> Self {
-        let Restored { identity, acknowledged, acknowledged_newest, floor, mut entries, pending } = restored;
+        let Restored { identity, acknowledged, acknowledged_newest, dead_since, floor, mut entries, pending } =
+            restored;
         let mut window = Window::new(config);
+        window.late_until = dead_since.saturating_add(window.config.late());
         window.pending = VecDeque::from(pending);
         window.floor = floor;
         window.confirmed_newest = acknowledged_newest;

@@ -36,6 +36,9 @@ pub(super) struct ScanNeeded {
 impl<B: Stampable> Window<B> {
     /// The answer to [`super::Next::Scan`], from the leader `leader`.
     pub(crate) fn on_scan(&mut self, leader: Leadership, answer: ScanAnswer, out: &mut Vec<Settled<B>>) {
+        if self.is_asked_too_early() {
+            return;
+        }
         let Some(scan) = self.scan_needed.take_if(|scan| scan.leader == leader) else { return };
         let Some(identity) = self.identity else { return };
         self.failures = 0;

@@ -70,6 +70,8 @@ pub(super) struct Keeper {
     /// The producer id found, with the highest epoch it had.
     current: Option<ProducerIdentity>,
     stamps_in_doubt: bool,
+    /// When the spool was this process's already, in Unix milliseconds: whoever had it before sends nothing any more.
+    opened_at: i64,
     /// To be written at the end of this turn.
     outgoing: Group,
     waiting: Durable,

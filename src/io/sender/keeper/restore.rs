@@ -7,6 +7,7 @@ use crate::core::produce::window::{ProbeAnswer, Restored, Window, WindowConfig};
 use crate::core::spool::plan::plan;
 use crate::core::spool::{Group, Noted, Op, Recovered, Status, StoredBatch};
 use crate::error::SpoolError;
+use crate::io::clock::exact_millis;
 use crate::io::sender::Sender;
 use crate::io::spool::Spool;
 use crate::types::{ProducerIdentity, TopicPartition};
@@ -70,6 +71,7 @@ impl Keeper {
             acknowledged: recovered.acknowledged,
             current: recovered.identity,
             stamps_in_doubt: recovered.stamps_in_doubt,
+            opened_at: exact_millis(),
             config,
             outgoing: Group::default(),
             waiting: Durable::default(),
@@ -127,10 +129,19 @@ impl Keeper {
             pending.into_iter().for_each(|batch| window.push(batch));
             return (window, noted, is_first);
         };
+        tracing::debug!(
+            %partition,
+            %identity,
+            acknowledged = plan.acknowledged,
+            newest = plan.acknowledged_newest,
+            sent = ?plan.sent.iter().map(|(batch, stamp)| (stamp.map(|stamp| stamp.base_sequence), batch.max_timestamp)).collect::<Vec<_>>(),
+            "restored"
+        );
         let restored = Restored {
             identity,
             acknowledged: plan.acknowledged,
             acknowledged_newest: plan.acknowledged_newest,
+            dead_since: self.opened_at,
             floor: self.current.map_or(0, |current| current.epoch.checked_add(1).unwrap_or(-1)),
             entries: plan
                 .sent

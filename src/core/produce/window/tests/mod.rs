@@ -52,6 +52,10 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % n
     }
+    /// Some of the time until an event, so that others may come before it.
+    fn part_of(&mut self, wait: Duration) -> Duration {
+        Duration::from_millis(self.below(wait.as_millis() as u64 + 1))
+    }
     fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
@@ -135,6 +139,7 @@ fn config() -> WindowConfig {
         max_in_flight: 5,
         retries: u32::MAX,
         producer_id_expiration: Duration::from_secs(86_400),
+        request_timeout: Duration::from_millis(200),
         durable: false,
     }
 }
@@ -193,7 +198,7 @@ fn life(seed: u64, deadlines: bool, probe: bool) {
         now += Duration::from_millis(random.below(10));
         let retry_at = now + Duration::from_millis(random.below(30));
         window.on_time(now, &mut out);
-        match window.next(now, 0, leader) {
+        match window.next(now, now.duration_since(start).as_millis() as i64, leader) {
             Next::NewProducerId => window.on_identity(ID),
             Next::Probe if random.chance(trouble) => window.on_probe_failed(retry_at),
             Next::Probe if !probe => window.on_probe(leader, ProbeAnswer::Unavailable, &mut out),
@@ -209,6 +214,7 @@ fn life(seed: u64, deadlines: bool, probe: bool) {
                 window.on_scan(leader, ScanAnswer::Done { found: broker.batches.clone() }, &mut out);
             }
             Next::Save(_) => panic!("seed {seed}: nothing is saved"),
+            Next::Wait(at) if fly.is_empty() => now += random.part_of(at.saturating_duration_since(now)),
             Next::Idle | Next::Wait(_) => {}
         }
         if random.chance(trouble / 10) {
@@ -417,6 +423,9 @@ fn old_timestamps_go_alone_and_are_asked_for() {
     let Next::Send(second) = window.next(now, wall, LEADER) else { panic!("nothing to send") };
     assert_eq!(window.next(now, wall, LEADER), Next::Idle, "alone, although the window is warm");
     window.on_no_answer(second, true, text(), now, &mut out);
+    let late = Duration::from_millis(1200);
+    assert_eq!(window.next(now, wall, LEADER), Next::Wait(now + late), "the broker may still take it up");
+    let wall = wall + 1200;
     assert_eq!(window.next(now, wall, LEADER), Next::Probe);
     window.on_probe(LEADER, ProbeAnswer::Empty { log_start: Some(0) }, &mut out);
     assert_eq!(window.next(now, wall, LEADER), Next::Scan(second));
@@ -425,6 +434,66 @@ fn old_timestamps_go_alone_and_are_asked_for() {
     let Next::Send(third) = window.next(now, wall, LEADER) else { panic!("nothing to send") };
     assert_eq!(window.identity().unwrap().epoch, 1, "the given-up batch closed its epoch");
     assert_eq!(window.batch(third).unwrap().1, 0);
+}
+
+/// A batch of a minute is young to brokers that remember for a day, and not to those that forget while a request of it can
+/// be under way.
+#[test]
+fn a_batch_is_old_when_a_request_of_it_may_outlive_the_memory_of_it() {
+    let (now, mut out) = (Instant::now(), vec![]);
+    for (expiration, expected) in [(86_400, true), (200, true), (121, true), (120, false), (30, false)] {
+        let config = WindowConfig { request_timeout: Duration::from_secs(30), ..config() };
+        let mut window = Window::new(config);
+        window.on_identity(ID);
+        window.set_producer_id_expiration(Duration::from_secs(expiration));
+        window.push(Numbers { newest: 1_000_000, ..numbers(0, 1, now + Duration::from_secs(600)) });
+        let Next::Send(id) = window.next(now, 1_000_000, LEADER) else { panic!("nothing to send") };
+        window.set_wall(1_060_000);
+        window.on_no_answer(id, true, text(), now, &mut out);
+        assert_eq!(window.next(now, 1_060_000, LEADER) == Next::Send(id), expected, "{expiration} s");
+    }
+}
+
+/// How long brokers remember may become known only after the leader was asked. What it said then was too early.
+#[test]
+fn an_answer_counts_only_when_nothing_could_be_late() {
+    let (now, mut out) = (Instant::now(), vec![]);
+    let batch = numbers(0, 1, now + Duration::from_secs(600));
+    let restored = Restored {
+        identity: ID,
+        acknowledged: None,
+        acknowledged_newest: 0,
+        dead_since: 10_000,
+        floor: 1,
+        entries: vec![(batch, Some(0))],
+        pending: vec![],
+    };
+    let mut window = Window::restore(WindowConfig { durable: true, ..config() }, restored);
+    assert_eq!(window.next(now, 10_000, LEADER), Next::Probe);
+    window.set_producer_id_expiration(Duration::from_secs(8));
+    window.on_probe(LEADER, ProbeAnswer::Empty { log_start: Some(0) }, &mut out);
+    assert_eq!(window.next(now, 10_200, LEADER), Next::Wait(now + Duration::from_secs(1)));
+    assert_eq!(window.next(now, 11_200, LEADER), Next::Probe);
+    window.on_probe(LEADER, ProbeAnswer::Empty { log_start: Some(0) }, &mut out);
+    assert!(matches!(window.next(now, 11_200, LEADER), Next::Scan(_)));
+    window.on_scan(LEADER, ScanAnswer::Done { found: vec![] }, &mut out);
+    assert!(matches!(window.next(now, 11_200, LEADER), Next::Send(_)));
+    assert!(out.is_empty());
+}
+
+/// A clock that is set back does not make anybody wait for longer than a request can be late.
+#[test]
+fn a_clock_that_is_set_back_ends_the_wait_no_later() {
+    let (now, mut out) = (Instant::now(), vec![]);
+    let wall = 7 * 86_400_000;
+    let mut window = Window::new(config());
+    window.on_identity(ID);
+    window.push(numbers(0, 1, now + Duration::from_secs(600)));
+    let Next::Send(id) = window.next(now, wall, LEADER) else { panic!("nothing to send") };
+    window.on_no_answer(id, true, text(), now, &mut out);
+    let wait = Next::Wait(now + Duration::from_millis(1200));
+    assert_eq!(window.next(now, wall - 86_400_000, LEADER), wait);
+    assert_eq!(window.next(now, wall - 86_400_000 + 1200, LEADER), Next::Probe);
 }
 
 /// A producer that was quiet for a day is a stranger to the broker: two batches at once could be accepted in the wrong

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// After so many model milliseconds brokers forget a producer.
 const EXPIRY: i64 = 20_000;
 
+/// So long after the end of its connection a request may be taken up, in model milliseconds.
+const LATE: i64 = 1_200;
+
 /// A batch in the partition's log.
 #[derive(Clone, Debug)]
 struct Stored {
@@ -123,12 +126,10 @@ impl Partition {
     }
 
     /// The producer was quiet for too long.
-    fn forget(&mut self, wall: i64) -> bool {
-        let expired = self.state().last().is_some_and(|newest| wall - newest.newest > EXPIRY);
-        if expired {
+    fn forget(&mut self, wall: i64) {
+        if self.state().last().is_some_and(|newest| wall - newest.newest > EXPIRY) {
             self.state_from = self.log.len();
         }
-        expired
     }
 }
 
@@ -241,8 +242,8 @@ struct World {
     disk: Disk,
     window: Window<Numbers>,
     fly: VecDeque<Sent>,
-    /// Requests of a dead process that a broker still has in its socket.
-    late: VecDeque<Sent>,
+    /// Requests of ended connections that a broker still has in its socket, and until when it may take them up.
+    late: VecDeque<(Sent, i64)>,
     noted: Option<Noted>,
     lives: u32,
     delivered: BTreeSet<u64>,
@@ -348,6 +349,11 @@ impl World {
                 self.fly.push_back(Sent { id, identity, first, batch });
                 assert!(self.fly.len() <= REMEMBERED_BATCHES);
             }
+            Next::Wait(at) if self.fly.is_empty() => {
+                let passed = self.random.part_of(at.saturating_duration_since(self.now));
+                self.now += passed;
+                self.wall += passed.as_millis() as i64;
+            }
             Next::Idle | Next::Wait(_) => {}
         }
     }
@@ -364,7 +370,11 @@ impl World {
             }
             return self.window.on_answer(sent.id, answer(leader, produce(code), offset), retry_at, &mut self.out);
         }
-        match self.random.below(5) {
+        match self.random.below(6) {
+            5 => {
+                self.late.push_back((sent.clone(), self.wall + LATE));
+                self.window.on_no_answer(sent.id, true, text(), retry_at, &mut self.out);
+            }
             0 => self.window.on_no_answer(sent.id, true, text(), retry_at, &mut self.out),
             1 => {
                 self.partition.append(&sent);
@@ -390,9 +400,10 @@ impl World {
 
     /// What befalls the brokers.
     fn brokers(&mut self, trouble: u64) {
-        if self.random.chance(30) && !self.late.is_empty() {
+        self.late.retain(|(_, until)| self.wall <= *until);
+        if self.random.chance(10) && !self.late.is_empty() {
             if self.random.chance(80) {
-                let sent = self.late.pop_front().unwrap();
+                let (sent, _) = self.late.pop_front().unwrap();
                 self.partition.append(&sent);
             } else {
                 self.late.clear();
@@ -407,10 +418,8 @@ impl World {
         if self.random.chance(trouble / 10) {
             self.elect();
         }
-        // A request does not live as long as brokers remember, and they look every ten minutes.
-        let fresh = self.window.entries.iter().any(|entry| entry.doubt && entry.cleared.is_some());
-        if self.weather.old_dates && !fresh && self.random.chance(trouble) && self.partition.forget(self.wall) {
-            self.late.clear();
+        if self.weather.old_dates && self.random.chance(trouble) {
+            self.partition.forget(self.wall);
         }
         if self.weather.retention && self.random.chance(trouble / 10) {
             let partition = &mut self.partition;
@@ -501,7 +510,7 @@ impl World {
         let unsynced = self.disk.log.len() - self.disk.durable;
         let kept = self.disk.durable + self.random.below(unsynced as u64 + 1) as usize;
         self.disk.crash(kept);
-        self.late.extend(std::mem::take(&mut self.fly));
+        self.late.extend(std::mem::take(&mut self.fly).into_iter().map(|sent| (sent, self.wall + LATE)));
         self.lives += 1;
         let away = if self.weather.old_dates && self.random.chance(30) { 2 * EXPIRY as u64 } else { 500 };
         self.wall += self.random.below(away) as i64;
@@ -535,6 +544,7 @@ impl World {
                 identity,
                 acknowledged: of_identity.map(|(_, last, _)| last),
                 acknowledged_newest: of_identity.map_or(0, |(.., newest)| newest),
+                dead_since: self.wall,
                 floor: replayed.highest + 1,
                 entries,
                 pending,

@@ -12,7 +12,10 @@ fn restored(count: u64) -> Window<Numbers> {
     let entries = (0..count).map(|i| (numbers(i, 1, later), Some(5 + i as i32))).collect();
     let pending = vec![numbers(count, 1, later)];
     let (acknowledged, acknowledged_newest) = (Some(4), 0);
-    Window::restore(durable(), Restored { identity: ID, acknowledged, acknowledged_newest, floor: 3, entries, pending })
+    Window::restore(
+        durable(),
+        Restored { identity: ID, acknowledged, acknowledged_newest, dead_since: -100_000, floor: 3, entries, pending },
+    )
 }
 
 fn known(last_sequence: i32) -> ProbeAnswer {
@@ -201,7 +204,15 @@ fn unstamped_ones_keep_their_place() {
     let pending = vec![numbers(4, 1, later)];
     let mut window = Window::restore(
         durable(),
-        Restored { identity: ID, acknowledged: Some(4), acknowledged_newest: 0, floor: 3, entries, pending },
+        Restored {
+            identity: ID,
+            acknowledged: Some(4),
+            acknowledged_newest: 0,
+            dead_since: -100_000,
+            floor: 3,
+            entries,
+            pending,
+        },
     );
     assert_eq!(window.next(Instant::now(), 0, LEADER), Next::Probe);
     window.on_probe(LEADER, ProbeAnswer::Empty { log_start: Some(0) }, &mut out);
@@ -218,7 +229,15 @@ fn no_epoch_left() {
         let entries = (0..entries).map(|i| (numbers(i, 1, later), Some(5))).collect::<Vec<_>>();
         let stamped = !entries.is_empty();
         let pending = vec![numbers(9, 1, later)];
-        let restored = Restored { identity, acknowledged: Some(4), acknowledged_newest: 0, floor, entries, pending };
+        let restored = Restored {
+            identity,
+            acknowledged: Some(4),
+            acknowledged_newest: 0,
+            dead_since: -100_000,
+            floor,
+            entries,
+            pending,
+        };
         window = Window::restore(window.config.clone(), restored);
         if stamped {
             assert_eq!(window.next(Instant::now(), 0, LEADER), Next::Probe, "resolved under the old id first");

@@ -1,7 +1,7 @@
 //! A table for people: columns as wide as what stands in them.
 
 /// Lines up `rows`; the first is the heading. Numbers stand to the right.
-pub(super) fn lines(rows: &[Vec<String>]) -> String {
+pub(crate) fn lines(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
@@ -21,7 +21,7 @@ pub(super) fn lines(rows: &[Vec<String>]) -> String {
 }
 
 /// Bytes as a person says them.
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -39,16 +39,17 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// `1 record`, `2 records`.
-pub(super) fn records(count: u64) -> String {
+pub(crate) fn records(count: u64) -> String {
     counted(count, "record", "records")
 }
 
 /// `1 batch`, `2 batches`.
-pub(super) fn batches(count: u64) -> String {
+pub(crate) fn batches(count: u64) -> String {
     counted(count, "batch", "batches")
 }
 
-fn counted(count: u64, one: &str, more: &str) -> String {
+/// `1 thing`, `2 things`.
+pub(crate) fn counted(count: u64, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
 

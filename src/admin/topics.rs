@@ -1,27 +1,17 @@
-//! Administration: topics and settings.
+//! Topics and settings.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::{Admin, Work, check};
 use crate::core::metadata::TopicView;
-use crate::error::{AdminError, CallError, CallErrorKind};
-use crate::io::cluster::{Cluster, Lane};
+use crate::error::AdminError;
+use crate::io::cluster::Lane;
 use crate::io::connection::Connection;
 use crate::types::{BrokerId, TopicId};
 use crate::wire::ErrorCode;
 use crate::wire::requests::create_topics::{CreatableTopic, CreateTopicsRequest};
 use crate::wire::requests::delete_topics::DeleteTopicsRequest;
 use crate::wire::requests::describe_configs::{ConfigResource, DescribeConfigsRequest, DescribeConfigsResponse};
-
-/// Creates, deletes and describes topics. Made by [`crate::Client::admin`].
-///
-/// # Cancel safety
-/// The work runs on the client's I/O thread: dropping one of its futures does not stop what was begun.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    cluster: Cluster,
-}
 
 /// A topic to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,10 +91,6 @@ impl NewTopic {
 }
 
 impl Admin {
-    pub(crate) fn new(cluster: Cluster) -> Admin {
-        Admin { cluster }
-    }
-
     /// Creates `topics` and waits until the metadata shows all of them, so that they can be used at once.
     ///
     /// # Errors
@@ -216,66 +202,9 @@ impl Admin {
         })
         .await
     }
-
-    /// Runs `work` on the I/O thread, so that its timers and sockets need nothing of the caller's runtime.
-    async fn run<T, F>(&self, work: impl FnOnce(Work) -> F) -> Result<T, AdminError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, AdminError>> + Send + 'static,
-    {
-        let task = work(Work { cluster: self.cluster.clone() });
-        let closed = || Err(CallError::new(CallErrorKind::Closed).into());
-        self.cluster.thread().run(task).await.unwrap_or_else(closed)
-    }
-}
-
-/// One operation, on the I/O thread.
-struct Work {
-    cluster: Cluster,
 }
 
 impl Work {
-    fn limit(&self) -> Duration {
-        self.cluster.config().default_api_timeout
-    }
-
-    /// What the broker is told about our patience.
-    fn timeout_ms(&self) -> i32 {
-        i32::try_from(self.cluster.config().request_timeout.as_millis()).unwrap_or(i32::MAX)
-    }
-
-    /// Asks the controller, or whoever the metadata names for it: KRaft brokers forward. `ask` also says whether the
-    /// answer means that the controller is another one by now; then, and when nothing was sent, it is asked again.
-    async fn at_controller<T, F>(&self, ask: impl Fn(&Connection, Duration) -> F) -> Result<T, AdminError>
-    where
-        F: Future<Output = Result<(T, bool), CallError>>,
-    {
-        let deadline = self.cluster.thread().deadline(self.limit());
-        let timeout = self.cluster.config().request_timeout;
-        let mut attempt = 0;
-        loop {
-            let controller = self.cluster.view().controller;
-            let connection = match controller {
-                Some(id) => self.cluster.broker(id, Lane::Control).await,
-                None => self.cluster.any_broker().await,
-            };
-            let outcome = match connection {
-                Ok(connection) => ask(&connection, timeout).await,
-                Err(error) => Err(error),
-            };
-            attempt += 1;
-            let pause = self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next());
-            let again = self.cluster.thread().now() + pause < deadline;
-            match outcome {
-                Ok((_, true)) if again => {}
-                Err(error) if again && error.is_retryable() && !error.may_have_been_applied() => {}
-                outcome => return Ok(outcome?.0),
-            }
-            tokio::time::sleep(pause).await;
-            let _ = self.cluster.refresh_and_wait("the controller moved", deadline).await;
-        }
-    }
-
     /// Waits until the metadata shows the topic just created, and not one of the same name that was there before.
     async fn until_visible(&self, name: &Arc<str>, id: TopicId) -> Result<(), AdminError> {
         let deadline = self.cluster.thread().deadline(self.limit());
@@ -313,13 +242,6 @@ impl Work {
             }));
         }
         Ok(values)
-    }
-}
-
-fn check(operation: &'static str, what: String, code: ErrorCode, message: Option<String>) -> Result<(), AdminError> {
-    match code.err() {
-        None => Ok(()),
-        Some(code) => Err(AdminError::Refused { operation, what, code, message }),
     }
 }
 
