@@ -33,10 +33,11 @@ pub use consumer::{
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
 pub use error::{
-    AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, HandlerFailure,
-    MetadataError,
+    AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, ControlError,
+    HandlerFailure, MetadataError,
 };
 pub use error::{BuildError, CloseError, SendCause, SendError, SpoolError, Undelivered};
+pub use io::offsets::SeekTo;
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};
 pub use record::{OwnedRecord, Record};
@@ -45,3 +46,7 @@ pub use record::{OwnedRecord, Record};
 #[cfg(doctest)]
 #[doc = include_str!("../docs/spool.md")]
 mod spool_chapter {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/groups.md")]
+mod groups_chapter {}

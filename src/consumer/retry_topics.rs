@@ -54,6 +54,7 @@ pub(super) fn subscribe(
     let retry_topics: Vec<Arc<str>> = config.retry_topics.iter().map(|retry| retry.topic.clone()).collect();
     let reads = |name: &str| match &*subscription {
         Subscription::Topics(topics) => topics.iter().any(|topic| &**topic == name),
+        Subscription::Pattern(pattern) => pattern.matches(name),
         Subscription::Partitions(partitions) => partitions.iter().any(|(partition, _)| &*partition.topic == name),
     };
     if let OnFailure::DeadLetter(topic) = &config.on_failure

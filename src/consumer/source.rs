@@ -21,6 +21,8 @@ pub(super) struct Source {
     queue: VecDeque<Item>,
     chunk: Option<OpenChunk>,
     batch: Option<OpenBatch>,
+    /// From this offset on the watermark is to be asked what was handled before, under an earlier assignment.
+    look: i64,
     /// What was taken and could not be used yet.
     unread: Option<Step>,
     /// The offset behind the last record that went out or was passed.
@@ -92,7 +94,8 @@ impl Source {
     /// Nothing fetched yet.
     pub(super) fn new(assigned: Arc<Assigned>, settings: SourceSettings) -> Source {
         let position = lock(&assigned.watermark).handled();
-        Source { assigned, settings, queue: VecDeque::new(), chunk: None, batch: None, unread: None, position }
+        let (queue, chunk, batch, unread) = (VecDeque::new(), None, None, None);
+        Source { assigned, settings, queue, chunk, batch, look: i64::MIN, unread, position }
     }
 
     /// Appends what was fetched.
@@ -132,6 +135,14 @@ impl Source {
         match batch.records.next() {
             Some(Ok(record)) if record.offset >= batch.from => {
                 self.position = record.offset.saturating_add(1);
+                if record.offset >= self.look {
+                    let (done, until) = lock(&self.assigned.watermark).is_done(record.offset);
+                    if done {
+                        batch.from = until;
+                        return None;
+                    }
+                    self.look = until;
+                }
                 let (section, leader_epoch) = (batch.section.clone(), batch.leader_epoch);
                 Some(Step::Record(Next { section, record, leader_epoch }))
             }
@@ -180,6 +191,7 @@ impl Source {
                     self.chunk = Some(OpenChunk { batches, from: chunk.from, aborted, _lease: lease });
                 }
                 Item::Jump(offset) => {
+                    self.look = i64::MIN;
                     self.position = offset;
                     return Some(Step::Jump(offset));
                 }

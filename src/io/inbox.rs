@@ -7,15 +7,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::offsets::SeekTo;
 use crate::core::consume::fetch::Chunk;
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
-use crate::error::ConsumeError;
+use crate::error::{ConsumeError, ControlError};
 use crate::metrics::Counter;
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -158,7 +159,6 @@ pub(crate) enum Message {
     /// Hand out no more of these; tell when their handlers are done.
     Revoke(Vec<Arc<Assigned>>, oneshot::Sender<()>),
     /// The partition is not paused any more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the hand on the consumer pauses and resumes next"))]
     Resume(TopicPartition),
     /// Stop in good order.
     Stop(StopReason),
@@ -168,11 +168,18 @@ pub(crate) enum Message {
     Alarm,
 }
 
-/// What the future tells the I/O thread. Its end tells to finish, too.
+/// Tells whoever holds the consumer's handle what became of it.
+pub(crate) type ControlReply = oneshot::Sender<Result<(), ControlError>>;
+
+/// What the future, or the handle, tells the I/O thread. Its end tells to finish, too.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Commit what is handled now, without waiting for the interval.
     Commit,
+    /// Hold these partitions back, or let them go on.
+    Pause(Vec<TopicPartition>, bool, ControlReply),
+    /// Go on at another place.
+    Seek(TopicPartition, SeekTo, ControlReply),
     /// Commit what is handled, leave the group, answer.
     Finish(oneshot::Sender<Result<(), ConsumeError>>),
 }
@@ -340,9 +347,12 @@ pub(crate) struct Stats {
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) rebalances: Counter,
+    pub(crate) slow_handlers: Counter,
     /// Counts anything that says that records still come.
     pub(crate) activity: Counter,
     pub(crate) assigned: Mutex<Option<Vec<Arc<Assigned>>>>,
+    /// Partitions that are ours and not among these, since it is not known yet where they begin. Set before the list.
+    pub(crate) beginning: AtomicUsize,
 }
 
 #[cfg(test)]

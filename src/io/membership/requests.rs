@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::next::{HEARTBEAT, beaten};
 use super::{Event, Membership};
-use crate::core::consume::assignor::RANGE;
 use crate::core::consume::group::classic::Joined;
 use crate::core::consume::group::{Action, RequestId};
 use crate::core::consume::protocol::PROTOCOL_TYPE;
@@ -57,7 +57,7 @@ impl Membership {
                     let _ = events.send(event);
                 });
             }
-            Action::Join { id, member_id, subscription } => {
+            Action::Join { id, member_id, protocols } => {
                 let request = JoinGroupRequest {
                     group,
                     session_timeout_ms: millis(config.session_timeout),
@@ -65,11 +65,14 @@ impl Membership {
                     member_id,
                     instance_id,
                     protocol_type: PROTOCOL_TYPE,
-                    protocols: vec![(RANGE.to_owned(), subscription)],
+                    protocols: protocols
+                        .into_iter()
+                        .map(|(name, subscription)| (name.to_owned(), subscription))
+                        .collect(),
                     reason: None,
                 };
                 let timeout = timeout.max(config.rebalance_timeout + JOIN_GRACE);
-                self.send(id, request, timeout, |id, answer| Event::Joined(id, joined(answer)));
+                self.send_on(self.joins(), id, request, timeout, |id, answer| Event::Joined(id, joined(answer)));
             }
             Action::CountPartitions { id, topics } => {
                 let events = self.events.clone();
@@ -94,7 +97,9 @@ impl Membership {
                 let request = SyncGroupRequest { group, generation, member_id, instance_id, protocol, assignments };
                 // The coordinator answers when the leader has assigned.
                 let timeout = timeout.max(config.rebalance_timeout + JOIN_GRACE);
-                self.send(id, request, timeout, |id, answer| Event::Synced(id, answer.error, answer.assignment));
+                self.send_on(self.joins(), id, request, timeout, |id, answer| {
+                    Event::Synced(id, answer.error, answer.assignment)
+                });
             }
             Action::Heartbeat { id, generation } => {
                 let (generation, member_id) = (generation.number, generation.member_id);
@@ -109,9 +114,17 @@ impl Membership {
                 // a slow member: the leave, which would end it, must not stand behind it.
                 self.send_on(Lane::Control, id, request, timeout, |id, _| Event::Left(id));
             }
-            Action::ConsumerHeartbeat { .. } | Action::ResolveTopics { .. } => {}
+            Action::ConsumerHeartbeat { id, beat } => {
+                let request = self.heartbeat(group, beat);
+                self.send(id, request, timeout.min(HEARTBEAT), |id, answer| Event::Beaten(id, beaten(answer)));
+            }
+            Action::ResolveTopics { id, topics } => self.resolve(id, topics),
             Action::Assign { .. } | Action::Revoke { .. } | Action::Fail(_) => {}
         }
+    }
+
+    fn joins(&self) -> Lane {
+        self.joins.unwrap_or(Lane::Control)
     }
 
     fn send<R>(
@@ -189,6 +202,6 @@ fn joined(answer: JoinGroupResponse) -> Joined {
     }
 }
 
-fn millis(duration: Duration) -> i32 {
+pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
