@@ -33,10 +33,11 @@ pub use consumer::{Deliveries, Pulled, RunBlocking};
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
 pub use error::{
-    AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, HandlerFailure,
-    MetadataError,
+    AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, ControlError,
+    HandlerFailure, MetadataError,
 };
 pub use error::{BuildError, CloseError, SendCause, SendError, SpoolError, Undelivered};
+pub use io::offsets::SeekTo;
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};
 pub use record::{OwnedRecord, Record};

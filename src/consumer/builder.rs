@@ -12,12 +12,14 @@ use super::run::{RunSettings, Runner, Summary};
 use super::source::SourceSettings;
 use super::until_end::Watched;
 use crate::client::Client;
-use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
+use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OnDataLoss, OutOfRange, Settings};
+use crate::core::consume::pattern::TopicPattern;
 use crate::core::retry::Backoff;
 use crate::error::ConsumeError;
 use crate::io::fetcher::{self, FetchContext};
-use crate::io::inbox::{Inbox, Message, Stats, StopReason};
+use crate::io::inbox::{Command, Inbox, Message, Stats, StopReason};
 use crate::io::membership::{self, MembershipContext, Subscription};
+use crate::io::offsets::SeekTo;
 use crate::types::{IsolationLevel, TopicPartition};
 use crate::wire::batch::DecodeLimits;
 
@@ -57,7 +59,8 @@ pub struct ConsumerBuilder {
     client: Client,
     group: Option<Arc<str>>,
     topics: Vec<Arc<str>>,
-    partitions: Vec<(TopicPartition, Option<i64>)>,
+    pattern: Option<String>,
+    partitions: Vec<(TopicPartition, Option<SeekTo>)>,
     config: ConsumerConfig,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
@@ -78,6 +81,7 @@ pub struct Consumer {
     stop_when_idle: Option<Duration>,
     stop_at_end: bool,
     handle: ConsumerHandle,
+    commands: (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
 }
 
 impl ConsumerBuilder {
@@ -86,6 +90,7 @@ impl ConsumerBuilder {
             client,
             group,
             topics: Vec::new(),
+            pattern: None,
             partitions: Vec::new(),
             config: ConsumerConfig::default(),
             stop_after: None,
@@ -102,6 +107,14 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Subscribes to all topics whose whole name matches this regular expression, those that are created later too, and
+    /// Kafka's own never. In the classic protocol this client looks for them every `metadata.max.age.ms` (5 min); with
+    /// KIP-848 the coordinator does, in the syntax of RE2, so that look-around and back-references are in neither.
+    pub fn pattern(mut self, regex: impl Into<String>) -> Self {
+        self.pattern = Some(regex.into());
+        self
+    }
+
     /// Reads these partitions, whoever else does: no rebalance, no sharing. With a group offsets are committed all the
     /// same, so give each partition to one process only.
     pub fn assign(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32)>) -> Self {
@@ -113,7 +126,15 @@ impl ConsumerBuilder {
     /// As [`ConsumerBuilder::assign`], each from a given offset on, whatever is committed.
     pub fn assign_from(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32, i64)>) -> Self {
         for (topic, partition, offset) in partitions {
-            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(offset)));
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(SeekTo::Offset(offset))));
+        }
+        self
+    }
+
+    /// As [`ConsumerBuilder::assign`], all from a place on, whatever is committed: a time, for instance.
+    pub fn assign_at(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32)>, place: SeekTo) -> Self {
+        for (topic, partition) in partitions {
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(place)));
         }
         self
     }
@@ -153,6 +174,19 @@ impl ConsumerBuilder {
     /// `group.instance.id`: makes this a static member. Default none.
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
         self.config.group_instance_id = Some(id.into());
+        self
+    }
+
+    /// `data.loss`: what to do when the log was cut below the position (KIP-320). Default [`OnDataLoss::Stop`].
+    pub fn data_loss(mut self, policy: OnDataLoss) -> Self {
+        self.config.data_loss = policy;
+        self
+    }
+
+    /// `commit.metadata`: whether commits name what is handled beyond the committed offset, so that a restart does not
+    /// repeat it. Default true.
+    pub fn commit_metadata(mut self, names: bool) -> Self {
+        self.config.commit_metadata = names;
         self
     }
 
@@ -213,13 +247,26 @@ impl ConsumerBuilder {
         }
         self.config.validate()?;
         let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()).into());
+        let pattern = match self.pattern.as_deref().map(TopicPattern::new).transpose() {
+            Ok(pattern) => pattern,
+            Err(error) => return conflict(&format!("pattern() takes a regular expression: {error}")),
+        };
+        if pattern.is_some() && !(self.topics.is_empty() && self.partitions.is_empty()) {
+            return conflict("a consumer takes pattern(), topics() or assign(), one of them");
+        }
         let subscription = match (self.topics.is_empty(), self.partitions.is_empty()) {
+            (true, true) if pattern.is_some() && self.group.is_none() => {
+                return conflict("a consumer without group cannot share topics: use assign() instead of pattern()");
+            }
             (false, true) if self.group.is_none() => {
                 return conflict("a consumer without group cannot share topics: use assign() instead of topics()");
             }
             (false, true) => Subscription::Topics(self.topics),
             (true, false) => Subscription::Partitions(self.partitions),
-            (true, true) => return conflict("a consumer needs topics() or assign()"),
+            (true, true) => match pattern {
+                Some(pattern) => Subscription::Pattern(pattern),
+                None => return conflict("a consumer needs topics(), pattern() or assign()"),
+            },
             (false, false) => return conflict("a consumer takes topics() or assign(), not both"),
         };
         if self.group.as_ref().is_some_and(|group| group.is_empty()) {
@@ -227,12 +274,18 @@ impl ConsumerBuilder {
         }
         let names: Vec<&Arc<str>> = match &subscription {
             Subscription::Topics(topics) => topics.iter().collect(),
+            Subscription::Pattern(_) => Vec::new(),
             Subscription::Partitions(partitions) => partitions.iter().map(|(partition, _)| &partition.topic).collect(),
         };
         if let Some(name) = names.iter().find(|name| name.is_empty() || name.len() > TOPIC_NAME_BYTES) {
             return conflict(&format!("{name:?} cannot be a topic's name: it has 1 to {TOPIC_NAME_BYTES} bytes"));
         }
-        let handle = ConsumerHandle { inbox: Arc::new(Inbox::default()), stats: Arc::new(Stats::default()) };
+        let commands = mpsc::unbounded_channel();
+        let handle = ConsumerHandle {
+            inbox: Arc::new(Inbox::default()),
+            stats: Arc::new(Stats::default()),
+            commands: commands.0.downgrade(),
+        };
         Ok(Consumer {
             client: self.client,
             group: self.group,
@@ -242,6 +295,7 @@ impl ConsumerBuilder {
             stop_when_idle: self.stop_when_idle,
             stop_at_end: self.stop_at_end,
             handle,
+            commands,
         })
     }
 
@@ -298,12 +352,13 @@ impl Consumer {
 
     /// Starts fetching; what is returned hands out and commits while it is polled.
     pub(super) fn runner<H, F>(self, handler: H) -> Runner<H, F> {
-        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, stop_at_end, handle } = self;
-        let ConsumerHandle { inbox, stats } = handle;
+        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, stop_at_end, handle, commands } =
+            self;
+        let ConsumerHandle { inbox, stats, .. } = handle;
         let cluster = client.cluster().clone();
         let thread = cluster.thread().clone();
         let (to_fetcher, fetch_commands) = mpsc::unbounded_channel();
-        let (to_membership, commands) = mpsc::unbounded_channel();
+        let (to_membership, commands) = commands;
         let fetch = FetchContext {
             cluster: cluster.clone(),
             config: config.clone(),
@@ -354,12 +409,7 @@ impl Consumer {
 }
 
 /// Stops the consumer when nothing came for `idle`.
-async fn watch_idle(
-    idle: Duration,
-    inbox: Arc<Inbox>,
-    stats: Arc<Stats>,
-    running: mpsc::WeakUnboundedSender<crate::io::inbox::Command>,
-) {
+async fn watch_idle(idle: Duration, inbox: Arc<Inbox>, stats: Arc<Stats>, running: mpsc::WeakUnboundedSender<Command>) {
     const LOOKS: u32 = 10;
     let (mut seen, mut quiet) = ((0, 0), 0);
     while running.upgrade().is_some() {

@@ -104,6 +104,11 @@ impl<F> Lane<F> {
         self.assigned.revoked.load(Ordering::Acquire)
     }
 
+    /// Whether no further record may be handed out now.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_revoked() || self.assigned.paused.load(Ordering::Acquire)
+    }
+
     /// The waker of this lane alone.
     pub(super) fn waker(&self) -> &Waker {
         &self.waker

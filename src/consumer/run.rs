@@ -189,6 +189,11 @@ where
                 self.progress.revoking.push((revoked, done));
                 self.answer_revocations();
             }
+            Message::Resume(partition) => {
+                if let Some(at) = self.progress.index.get(&partition).copied() {
+                    self.enqueue(at);
+                }
+            }
             Message::Stop(reason) => self.stop(Ok(reason)),
             Message::Failed(error) => self.stop(Err(error)),
             Message::Expired => {
@@ -280,7 +285,7 @@ where
         let progress = &mut self.progress;
         let full = self.settings.stop_after.is_some_and(|most| progress.handed_out >= most);
         let lane = &mut progress.lanes[at];
-        if !matches!(progress.phase, Phase::Running) || full || lane.is_revoked() {
+        if !matches!(progress.phase, Phase::Running) || full || lane.is_held() {
             return false;
         }
         match lane.source.next() {

@@ -20,6 +20,8 @@ pub(super) struct Source {
     queue: VecDeque<Item>,
     chunk: Option<OpenChunk>,
     batch: Option<OpenBatch>,
+    /// From this offset on the watermark is to be asked what was handled before, under an earlier assignment.
+    look: i64,
 }
 
 /// How batches are read.
@@ -68,7 +70,7 @@ pub(super) struct Next {
 impl Source {
     /// Nothing fetched yet.
     pub(super) fn new(assigned: Arc<Assigned>, settings: SourceSettings) -> Source {
-        Source { assigned, settings, queue: VecDeque::new(), chunk: None, batch: None }
+        Source { assigned, settings, queue: VecDeque::new(), chunk: None, batch: None, look: i64::MIN }
     }
 
     /// Appends what was fetched.
@@ -91,6 +93,14 @@ impl Source {
                 match batch.records.next() {
                     Some(Ok(record)) if record.offset < batch.from => continue,
                     Some(Ok(record)) => {
+                        if record.offset >= self.look {
+                            let (done, until) = lock(&self.assigned.watermark).is_done(record.offset);
+                            if done {
+                                batch.from = until;
+                                continue;
+                            }
+                            self.look = until;
+                        }
                         let (section, leader_epoch) = (batch.section.clone(), batch.leader_epoch);
                         return Some(Ok(Next { section, record, leader_epoch }));
                     }
@@ -118,7 +128,10 @@ impl Source {
                     let batches = Batches::new(chunk.records);
                     self.chunk = Some(OpenChunk { batches, from: chunk.from, aborted, _lease: lease });
                 }
-                Item::Jump(offset) => lock(&self.assigned.watermark).jump(offset),
+                Item::Jump(offset) => {
+                    lock(&self.assigned.watermark).jump(offset);
+                    self.look = i64::MIN;
+                }
                 Item::Fault(error) => return Some(Err(error)),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,7 +12,7 @@ use crate::config::ConsumerConfig;
 use crate::error::ConsumeError;
 use crate::io::cluster::Cluster;
 use crate::io::inbox::{Assigned, Command, Inbox, Message, Stats, StopReason};
-use crate::io::membership::Subscription;
+use crate::io::membership::{self, Subscription};
 use crate::io::offsets::{self, EARLIEST, LATEST};
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -60,6 +61,9 @@ impl Watched {
             pause = LOOK_EVERY;
             // None before the first assignment.
             let Some(assigned) = lock(&self.stats.assigned).clone() else { continue };
+            if self.stats.beginning.load(Ordering::Acquire) > 0 {
+                continue;
+            }
             let unseen = |assigned: &&Arc<Assigned>| !ends.contains_key(&assigned.partition);
             let unseen: Vec<_> = assigned.iter().filter(unseen).map(|assigned| assigned.partition.clone()).collect();
             if !unseen.is_empty() {
@@ -83,14 +87,20 @@ impl Watched {
 
     /// All partitions that may be assigned, as far as is known.
     async fn subscribed(&self) -> Vec<TopicPartition> {
-        if let Subscription::Partitions(partitions) = &self.subscription {
-            return partitions.iter().map(|(partition, _)| partition.clone()).collect();
-        }
-        let Subscription::Topics(topics) = &self.subscription else { return Vec::new() };
+        let topics = match &self.subscription {
+            Subscription::Topics(topics) => topics.clone(),
+            Subscription::Pattern(pattern) => {
+                let all = membership::all_topics(&self.cluster).await.unwrap_or_default();
+                all.into_iter().filter(|topic| pattern.matches(topic)).collect()
+            }
+            Subscription::Partitions(partitions) => {
+                return partitions.iter().map(|(partition, _)| partition.clone()).collect();
+            }
+        };
         let mut partitions = Vec::new();
         for topic in topics {
             // One that is missing is told by whoever reads it.
-            let Ok(view) = self.cluster.topic(topic, MISSING_TOPIC).await else { continue };
+            let Ok(view) = self.cluster.topic(&topic, MISSING_TOPIC).await else { continue };
             let count = i32::try_from(view.partitions.len()).unwrap_or(i32::MAX);
             partitions.extend((0..count).map(|index| TopicPartition::new(topic.clone(), index)));
         }

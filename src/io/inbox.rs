@@ -7,15 +7,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::offsets::SeekTo;
 use crate::core::consume::fetch::Chunk;
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
-use crate::error::ConsumeError;
+use crate::error::{ConsumeError, ControlError};
 use crate::metrics::Counter;
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -30,6 +31,8 @@ pub(crate) struct Assigned {
     pub(crate) end: AtomicI64,
     /// No further record of it may be handed out. Set by [`Assigned::revoke`] alone.
     pub(crate) revoked: AtomicBool,
+    /// No record of it is handed out for now. [`Message::Resume`] tells when that is over.
+    pub(crate) paused: AtomicBool,
     /// Who waits for that.
     waiters: Mutex<Waiters>,
 }
@@ -44,7 +47,8 @@ impl Assigned {
     /// A partition whose handling begins where `watermark` does.
     pub(crate) fn new(partition: TopicPartition, epoch: AssignmentEpoch, watermark: Watermark) -> Assigned {
         let (watermark, end, revoked) = (Mutex::new(watermark), AtomicI64::new(-1), AtomicBool::new(false));
-        Assigned { partition, epoch, watermark, end, revoked, waiters: Mutex::default() }
+        let paused = AtomicBool::new(false);
+        Assigned { partition, epoch, watermark, end, revoked, paused, waiters: Mutex::default() }
     }
 
     /// No further record is handed out from here on; whoever waits for it is told. Once is enough, more does no harm.
@@ -154,6 +158,8 @@ pub(crate) enum Message {
     Fault(TopicPartition, AssignmentEpoch, ConsumeError),
     /// Hand out no more of these; tell when their handlers are done.
     Revoke(Vec<Arc<Assigned>>, oneshot::Sender<()>),
+    /// The partition is not paused any more.
+    Resume(TopicPartition),
     /// Stop in good order.
     Stop(StopReason),
     /// Stop: nothing can be fetched or committed any more.
@@ -162,11 +168,18 @@ pub(crate) enum Message {
     Expired,
 }
 
-/// What the future tells the I/O thread. Its end tells to finish, too.
+/// Tells whoever holds the consumer's handle what became of it.
+pub(crate) type ControlReply = oneshot::Sender<Result<(), ControlError>>;
+
+/// What the future, or the handle, tells the I/O thread. Its end tells to finish, too.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Commit what is handled now, without waiting for the interval.
     Commit,
+    /// Hold these partitions back, or let them go on.
+    Pause(Vec<TopicPartition>, bool, ControlReply),
+    /// Go on at another place.
+    Seek(TopicPartition, SeekTo, ControlReply),
     /// Commit what is handled, leave the group, answer.
     Finish(oneshot::Sender<Result<(), ConsumeError>>),
 }
@@ -329,9 +342,12 @@ pub(crate) struct Stats {
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) rebalances: Counter,
+    pub(crate) slow_handlers: Counter,
     /// Counts anything that says that records still come.
     pub(crate) activity: Counter,
     pub(crate) assigned: Mutex<Option<Vec<Arc<Assigned>>>>,
+    /// Partitions that are ours and not among these, since it is not known yet where they begin. Set before the list.
+    pub(crate) beginning: AtomicUsize,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub(crate) mod connect;
 
 pub(crate) mod connection;
 pub(crate) mod fetcher;
+pub(crate) mod history;
 pub(crate) mod inbox;
 pub(crate) mod membership;
 pub(crate) mod offsets;

@@ -91,6 +91,8 @@ pub(crate) enum CommitVerdict {
     /// This member's generation is over: the offset is never committed by it. Whoever holds the partition now gets the
     /// records again.
     Fenced,
+    /// The broker allows less text: the same again without any.
+    WithoutMetadata,
     /// It can never succeed.
     Refused,
 }
@@ -110,6 +112,7 @@ pub(crate) fn commit(code: ErrorCode) -> CommitVerdict {
         | ErrorCode::UNKNOWN_MEMBER_ID
         | ErrorCode::FENCED_MEMBER_EPOCH
         | ErrorCode::FENCED_INSTANCE_ID => CommitVerdict::Fenced,
+        ErrorCode::OFFSET_METADATA_TOO_LARGE => CommitVerdict::WithoutMetadata,
         _ => CommitVerdict::Refused,
     }
 }

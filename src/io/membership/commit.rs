@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::core::consume::group::Generation;
@@ -26,6 +27,8 @@ pub(super) struct Committer {
     pub(super) stats: Arc<Stats>,
     /// One commit at a time: an older one that is repeated must not overtake a newer one.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// The broker takes no metadata as long as ours.
+    pub(super) plain: Arc<AtomicBool>,
 }
 
 /// A commit that did not go through.
@@ -35,6 +38,8 @@ pub(super) struct CommitFailure {
     pub(super) fenced: Option<ErrorCode>,
     /// It will be refused however often it is sent.
     pub(super) hopeless: bool,
+    /// It is sent again at once, without metadata.
+    at_once: bool,
     pub(super) reason: String,
     pub(super) uncommitted: Vec<(TopicPartition, i64)>,
 }
@@ -70,6 +75,9 @@ impl Committer {
                 self.stats.commits.add(1);
                 return Ok(());
             };
+            if failure.at_once {
+                continue;
+            }
             self.stats.commit_failures.add(1);
             attempt += 1;
             let pause = self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next());
@@ -79,6 +87,11 @@ impl Committer {
             }
             tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
         }
+    }
+
+    /// Whether commits name no offsets beyond theirs, since the broker refused that.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed)
     }
 
     async fn send(
@@ -93,7 +106,7 @@ impl Committer {
                 partition: partition.partition,
                 offset: committable.offset(),
                 leader_epoch: committable.leader_epoch(),
-                metadata: String::new(),
+                metadata: committable.metadata().to_owned(),
             });
         }
         let request = OffsetCommitRequest {
@@ -103,8 +116,13 @@ impl Committer {
             instance_id: generation.and(self.instance_id.clone()),
             topics: topics.into_iter().collect(),
         };
-        let mut failure =
-            CommitFailure { fenced: None, hopeless: false, reason: String::new(), uncommitted: Vec::new() };
+        let mut failure = CommitFailure {
+            fenced: None,
+            hopeless: false,
+            at_once: false,
+            reason: String::new(),
+            uncommitted: Vec::new(),
+        };
         let answer = match self.cluster.coordinator(CoordinatorType::Group, &self.group, self.lane).await {
             Ok(connection) => connection.submit(&request, self.cluster.config().request_timeout).await,
             Err(error) => Err(error),
@@ -133,7 +151,24 @@ impl Committer {
                 }
                 CommitVerdict::Retry | CommitVerdict::Rebalancing => {}
                 CommitVerdict::FindCoordinator => self.cluster.coordinator_moved(CoordinatorType::Group, &self.group),
-                CommitVerdict::Fenced => failure.fenced = Some(code),
+                // Nobody is asked to join again for partitions that were assigned by hand: others share the group.
+                CommitVerdict::Fenced => {
+                    failure.fenced = Some(code);
+                    failure.hopeless |= generation.is_none();
+                }
+                CommitVerdict::WithoutMetadata if !committable.metadata().is_empty() => {
+                    self.plain.store(true, Ordering::Relaxed);
+                    lock(&assigned.watermark).commit_plainly();
+                    failure.at_once = true;
+                    tracing::warn!(
+                        group = %self.group,
+                        partition = %committable.partition(),
+                        bytes = committable.metadata().len(),
+                        "the broker's offset.metadata.max.bytes is too small: what is handled beyond the committed offset \
+                         will be repeated after a crash"
+                    );
+                }
+                CommitVerdict::WithoutMetadata => failure.hopeless = true,
                 CommitVerdict::Refused => failure.hopeless = true,
             }
             failure.reason = format!("{code}: {}", code.meaning());

@@ -2,6 +2,8 @@
 //! fetcher and to the future that runs handlers. Partitions assigned by hand take the same way, without the group.
 
 mod commit;
+mod control;
+mod pattern;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,25 +16,32 @@ use tokio::task::JoinSet;
 use super::cluster::{Cluster, Lane};
 use super::fetcher::{FetchCommand, sleep_until};
 use super::inbox::{Assigned, Command, Inbox, Message, Stats};
-use super::offsets::{self, Start};
+use super::offsets::{self, SeekTo, Start};
 use crate::config::ConsumerConfig;
 use crate::core::consume::group::classic::{Group, GroupConfig, Joined};
 use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
-use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
-use crate::error::ConsumeError;
+use crate::core::consume::pattern::TopicPattern;
+use crate::core::consume::slow::SlowWatch;
+use crate::core::consume::watermark::AssignmentEpoch;
+use crate::error::{CallError, ConsumeError};
 use crate::sync::lock;
 use crate::types::TopicPartition;
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
+use control::{Control, Sought};
+use pattern::PatternWatch;
+pub(crate) use pattern::all_topics;
 
 /// What a consumer reads.
 #[derive(Clone, Debug)]
 pub(crate) enum Subscription {
     /// Topics, shared out within the group.
     Topics(Vec<Arc<str>>),
-    /// Partitions, each perhaps from a given offset on.
-    Partitions(Vec<(TopicPartition, Option<i64>)>),
+    /// Topics whose names match, those to come too.
+    Pattern(TopicPattern),
+    /// Partitions, each perhaps from a given place on.
+    Partitions(Vec<(TopicPartition, Option<SeekTo>)>),
 }
 
 /// What the membership works with.
@@ -54,11 +63,15 @@ enum Event {
     Synced(RequestId, ErrorCode, bytes::Bytes),
     Heartbeat(RequestId, ErrorCode),
     Left(RequestId),
+    /// All topics there are.
+    Topics(Result<Vec<Arc<str>>, CallError>),
     /// No answer, and none to come.
     Unanswered(RequestId),
     /// An answer that cannot be, such as a version that the broker does not have.
     Impossible(ConsumeError),
+    /// Where some partitions of an assignment begin.
     Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
+    Sought(Sought),
     Committed(Option<Generation>, Result<(), CommitFailure>),
     /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
     GivenBack(u64, Option<Generation>, Result<(), CommitFailure>),
@@ -68,6 +81,9 @@ struct Membership {
     context: MembershipContext,
     group: Option<Group>,
     committer: Option<Committer>,
+    /// For joins alone: each waits at the coordinator for other members, and what follows it on its connection waits
+    /// behind it. Commits and heartbeats go on meanwhile.
+    joins: Option<Lane>,
     events: mpsc::UnboundedSender<Event>,
     /// What is fetched and handled.
     assigned: Vec<Arc<Assigned>>,
@@ -77,9 +93,12 @@ struct Membership {
     epoch: AssignmentEpoch,
     /// Look-ups of positions that are under way.
     positions: JoinSet<()>,
+    control: Control,
     /// What the newest revocation gives back, and its number: an older one's end means nothing.
     giving_back: Vec<Arc<Assigned>>,
     revocation: u64,
+    pattern: Option<PatternWatch>,
+    slow: SlowWatch,
     next_commit: Instant,
     committing: bool,
     failed_commits: u32,
@@ -92,6 +111,8 @@ struct Membership {
     over: bool,
 }
 
+/// How long the last commit for topics is tried that the lists of topics do not have any more.
+const GONE_TOPIC: Duration = Duration::from_secs(1);
 /// Commits that fail in a row before the log warns.
 const WARN_AFTER: u32 = 3;
 
@@ -121,20 +142,7 @@ pub(crate) async fn run(context: MembershipContext, mut commands: mpsc::Unbounde
 impl Membership {
     fn new(context: MembershipContext, events: mpsc::UnboundedSender<Event>) -> Membership {
         let now = context.cluster.thread().now();
-        let config = &context.config;
-        let group = match (&context.subscription, &context.group) {
-            (Subscription::Topics(topics), Some(_)) => Some(Group::new(
-                GroupConfig {
-                    topics: topics.clone(),
-                    instance_id: config.group_instance_id.clone(),
-                    heartbeat_interval: config.heartbeat_interval,
-                    backoff: context.cluster.retry_backoff(),
-                },
-                now,
-            )),
-            _ => None,
-        };
-        // JoinGroup waits at the coordinator, and what follows it on its connection waits behind it.
+        let config = context.config.clone();
         let committer = context.group.as_ref().map(|name| Committer {
             cluster: context.cluster.clone(),
             group: name.clone(),
@@ -142,17 +150,22 @@ impl Membership {
             lane: context.cluster.own_lane(),
             stats: context.stats.clone(),
             turn: Arc::default(),
+            plain: Arc::default(),
         });
         let next_commit = now + config.commit_interval;
         Membership {
+            joins: None,
+            pattern: None,
+            slow: SlowWatch::new(config.rebalance_timeout, now),
             context,
-            group,
+            group: None,
             committer,
             events,
             assigned: Vec::new(),
             owned: HashMap::new(),
             epoch: AssignmentEpoch(0),
             positions: JoinSet::new(),
+            control: Control::default(),
             giving_back: Vec::new(),
             revocation: 0,
             next_commit,
@@ -171,17 +184,36 @@ impl Membership {
     }
 
     fn start(&mut self) {
-        if let Subscription::Partitions(partitions) = &self.context.subscription {
-            let partitions = partitions.clone();
-            self.assign(partitions);
+        match self.context.subscription.clone() {
+            Subscription::Partitions(partitions) => self.assign(partitions),
+            Subscription::Topics(topics) => self.join(topics),
+            // Joining begins with the first list of topics, for with nothing it would cost a rebalance.
+            Subscription::Pattern(pattern) => self.pattern = Some(PatternWatch::new(pattern, self.now())),
         }
+    }
+
+    /// Becomes a member of the group.
+    fn join(&mut self, topics: Vec<Arc<str>>) {
+        let (cluster, config) = (&self.context.cluster, &self.context.config);
+        let group = GroupConfig {
+            topics,
+            assignors: config.assignors.clone(),
+            rack: cluster.config().client_rack.as_deref().map(Arc::from),
+            instance_id: config.group_instance_id.clone(),
+            heartbeat_interval: config.heartbeat_interval,
+            backoff: cluster.retry_backoff(),
+        };
+        self.joins.get_or_insert_with(|| cluster.own_lane());
+        self.group = Some(Group::new(group, self.now()));
     }
 
     fn timeout(&self) -> Option<Instant> {
         let group = self.group.as_ref().and_then(Group::poll_timeout);
         let commit =
             (self.committer.is_some() && !self.committing && !self.assigned.is_empty()).then_some(self.next_commit);
-        [group, commit, self.deadline].into_iter().flatten().min()
+        let look = self.pattern.as_ref().and_then(PatternWatch::timeout);
+        let slow = (!self.assigned.is_empty()).then(|| self.slow.next_look());
+        [group, commit, look, slow, self.deadline].into_iter().flatten().min()
     }
 
     fn on_timeout(&mut self) {
@@ -193,13 +225,37 @@ impl Membership {
         if let Some(group) = &mut self.group {
             group.handle_timeout(now);
         }
+        self.look_for_topics(now);
+        if self.slow.next_look() <= now {
+            self.tell_of_slow_handlers(now);
+        }
         if self.next_commit <= now {
             self.commit_in_passing();
         }
     }
 
+    fn tell_of_slow_handlers(&mut self, now: Instant) {
+        let oldest = |assigned: &Arc<Assigned>| {
+            let offset = lock(&assigned.watermark).oldest_in_handler()?;
+            Some((assigned.partition.clone(), assigned.epoch, offset))
+        };
+        for slow in self.slow.look(now, self.assigned.iter().filter_map(oldest)) {
+            self.context.stats.slow_handlers.add(1);
+            tracing::warn!(
+                partition = %slow.partition,
+                offset = slow.offset,
+                seconds = slow.since.as_secs(),
+                "a record is with its handler for longer than max.poll.interval.ms; it holds back commits and its \
+                 successors, and the membership goes on"
+            );
+        }
+    }
+
     fn on_view(&mut self) {
         let now = self.now();
+        if let Some(pattern) = &mut self.pattern {
+            pattern.on_view();
+        }
         let view = self.context.cluster.view();
         let Some(group) = &mut self.group else { return };
         let Some(topics) = group.watched_topics() else { return };
@@ -211,6 +267,8 @@ impl Membership {
     fn on_command(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Commit) => self.commit_in_passing(),
+            Some(Command::Pause(partitions, paused, reply)) => self.pause(partitions, paused, reply),
+            Some(Command::Seek(partition, to, reply)) => self.seek(partition, to, reply),
             Some(Command::Finish(reply)) => self.finish(Some(reply)),
             None => {
                 self.alone = true;
@@ -229,7 +287,7 @@ impl Membership {
             return;
         }
         let Some(committer) = self.committer.clone() else { return };
-        if self.assigned.iter().all(|assigned| lock(&assigned.watermark).committable().is_none()) {
+        if self.assigned.iter().all(|assigned| !lock(&assigned.watermark).is_dirty()) {
             return;
         }
         self.committing = true;
@@ -275,19 +333,27 @@ impl Membership {
     }
 
     /// Begins partitions: at which offset? Others that are ours go on meanwhile.
-    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<i64>)>) {
+    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<SeekTo>)>) {
         self.epoch.0 += 1;
         let epoch = self.epoch;
         self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
         self.context.stats.rebalances.add(1);
+        if partitions.is_empty() && !self.owned.is_empty() {
+            return; // all stays as it was
+        }
+        self.count_beginning();
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
         let events = self.events.clone();
         self.positions.spawn(async move {
             let group = group.as_ref().map(|(name, lane)| (name, *lane));
-            let starts = offsets::starts(&cluster, &config, group, partitions).await;
-            let _ = events.send(Event::Positions(epoch, starts));
+            let found = |starts| {
+                let _ = events.send(Event::Positions(epoch, Ok(starts)));
+            };
+            if let Err(error) = offsets::starts(&cluster, &config, group, partitions, &found).await {
+                let _ = events.send(Event::Positions(epoch, Err(error)));
+            }
         });
     }
 
@@ -300,20 +366,9 @@ impl Membership {
             Ok(starts) => starts,
             Err(error) => return self.context.inbox.push(Message::Failed(error)),
         };
-        let mut fetched = Vec::with_capacity(starts.len());
-        for Start { partition, offset, leader_epoch, committed } in starts {
-            if self.owned.get(&partition) != Some(&epoch) {
-                continue;
-            }
-            let watermark = Watermark::new(partition.clone(), epoch, offset, leader_epoch, committed);
-            let assigned = Arc::new(Assigned::new(partition, epoch, watermark));
-            self.context.inbox.push(Message::Assign(assigned.clone()));
-            self.assigned.push(assigned.clone());
-            fetched.push((assigned, offset, leader_epoch));
-        }
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
-        self.context.stats.activity.add(1);
-        let _ = self.context.fetcher.send(FetchCommand::Start(fetched));
+        let current = |start: &Start| self.owned.get(&start.partition) == Some(&epoch);
+        let starts = starts.into_iter().filter(current).collect();
+        self.begin(starts);
     }
 
     /// Stops handing out, so that nothing new begins; what is lost ends at once, what is not is waited for and committed.
@@ -321,6 +376,7 @@ impl Membership {
         for partition in partitions {
             self.owned.remove(partition);
         }
+        self.forget_control(partitions);
         if self.owned.is_empty() {
             self.positions.abort_all();
         }
@@ -341,9 +397,15 @@ impl Membership {
             return self.on_given_back();
         }
         let config = &self.context.config;
+        // A topic that is gone takes no commit.
+        let is_gone = |assigned: &Arc<Assigned>| {
+            self.pattern.as_ref().is_some_and(|watch| !watch.matched.contains(&assigned.partition.topic))
+        };
+        let gone = !assigned.is_empty() && assigned.iter().all(is_gone);
         let (patience, last) = match self.finishing {
             // The future that runs handlers has waited for them already.
             Some(_) => (Duration::ZERO, config.shutdown_timeout),
+            None if gone => (config.rebalance_timeout / 4 * 3, GONE_TOPIC),
             None => (config.rebalance_timeout / 4 * 3, config.rebalance_timeout / 8),
         };
         let generation = self.group.as_ref().and_then(Group::generation);
@@ -379,7 +441,7 @@ impl Membership {
             lock(&assigned.watermark).close();
         }
         self.assigned.retain(|assigned| !closed.iter().any(|closed| Arc::ptr_eq(assigned, closed)));
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
+        self.publish();
     }
 
     /// Everything that is left ends at once.
@@ -426,7 +488,9 @@ impl Membership {
         let now = self.now();
         match event {
             Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
+            Event::Topics(topics) => return self.on_topics(topics),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
+            Event::Sought(sought) => return self.on_sought(sought),
             Event::GivenBack(revocation, generation, outcome) => {
                 if revocation != self.revocation {
                     return;
@@ -434,6 +498,11 @@ impl Membership {
                 if let Err(failure) = outcome {
                     tracing::warn!(reason = failure.reason, "a last commit before giving partitions back failed");
                     self.on_commit_failure(generation, &failure);
+                    if self.group.as_ref().is_some_and(|group| !group.is_over() && !group.is_revoking()) {
+                        // The group went on to a generation in which it can be committed: that is waited for, and
+                        // everything is revoked again then.
+                        return;
+                    }
                     if let (Some(_), Some(committer)) = (&self.finishing, &self.committer) {
                         self.outcome = Err(failure.into_error(committer.group.clone()));
                     }
@@ -443,7 +512,7 @@ impl Membership {
             Event::Impossible(error) => {
                 // Nothing waits for an answer that cannot come: the leave is tried, once.
                 if let Some(group) = &mut self.group {
-                    group.on_impossible();
+                    group.on_impossible(now);
                 }
                 return self.context.inbox.push(Message::Failed(error));
             }
@@ -492,6 +561,9 @@ impl Membership {
         self.close_all();
         if let Some(committer) = &self.committer {
             self.context.cluster.release_lane(committer.lane);
+        }
+        if let Some(lane) = self.joins {
+            self.context.cluster.release_lane(lane);
         }
         let outcome = std::mem::replace(&mut self.outcome, Ok(()));
         if let Some(reply) = self.finishing.take().and_then(|mut waiting| waiting.pop()) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Event, Membership};
-use crate::core::consume::assignor::RANGE;
 use crate::core::consume::group::classic::Joined;
 use crate::core::consume::group::{Action, RequestId};
 use crate::core::consume::protocol::PROTOCOL_TYPE;
@@ -57,7 +56,7 @@ impl Membership {
                     let _ = events.send(event);
                 });
             }
-            Action::Join { id, member_id, subscription } => {
+            Action::Join { id, member_id, protocols } => {
                 let request = JoinGroupRequest {
                     group,
                     session_timeout_ms: millis(config.session_timeout),
@@ -65,11 +64,14 @@ impl Membership {
                     member_id,
                     instance_id,
                     protocol_type: PROTOCOL_TYPE,
-                    protocols: vec![(RANGE.to_owned(), subscription)],
+                    protocols: protocols
+                        .into_iter()
+                        .map(|(name, subscription)| (name.to_owned(), subscription))
+                        .collect(),
                     reason: None,
                 };
                 let timeout = timeout.max(config.rebalance_timeout + JOIN_GRACE);
-                self.send(id, request, timeout, |id, answer| Event::Joined(id, joined(answer)));
+                self.send_on(self.joins(), id, request, timeout, |id, answer| Event::Joined(id, joined(answer)));
             }
             Action::CountPartitions { id, topics } => {
                 let events = self.events.clone();
@@ -94,7 +96,9 @@ impl Membership {
                 let request = SyncGroupRequest { group, generation, member_id, instance_id, protocol, assignments };
                 // The coordinator answers when the leader has assigned.
                 let timeout = timeout.max(config.rebalance_timeout + JOIN_GRACE);
-                self.send(id, request, timeout, |id, answer| Event::Synced(id, answer.error, answer.assignment));
+                self.send_on(self.joins(), id, request, timeout, |id, answer| {
+                    Event::Synced(id, answer.error, answer.assignment)
+                });
             }
             Action::Heartbeat { id, generation } => {
                 let (generation, member_id) = (generation.number, generation.member_id);
@@ -112,6 +116,10 @@ impl Membership {
             Action::ConsumerHeartbeat { .. } | Action::ResolveTopics { .. } => {}
             Action::Assign { .. } | Action::Revoke { .. } | Action::Fail(_) => {}
         }
+    }
+
+    fn joins(&self) -> Lane {
+        self.joins.unwrap_or(Lane::Control)
     }
 
     fn send<R>(

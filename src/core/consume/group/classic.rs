@@ -1,16 +1,21 @@
 //! Membership in a consumer group (the classic protocol), without sockets and clocks.
 //!
 //! ```text
-//!            ┌────────────────────────── lost: Revoke at once ──────────────────────────────┐
+//!            ┌────────────────────────── lost: Revoke all at once ──────────────────────────┐
 //!            v                                                                              │
 //!  start ─> Joining ─ leader ──> Counting ─ partition counts ─┐                             │
 //!            ^  ^ └── follower ────────────────────────────> Syncing ─ Assign ─> Stable ────┤
-//!            │  └── the group moved on ────────────────────────┘                   │        │
-//!            │                                                rebalance, leave: Revoke      │
+//!            │  └── the group moved on ────────────────────────┘                  │ │       │
+//!            │<───────────── rebalance, cooperative: nothing stops ───────────────┘ │       │
+//!            │       rebalance, eager: Revoke all; what moved, cooperative; leave   │       │
 //!            └──────────────── on_revoked ──────────────── Revoking <───────────────┘ ──────┘
 //!                                                              └─ on_revoked, leaving ─> Leaving ─> Left
 //!  any ── fatal code ──> Failed
 //! ```
+//! A member that offers cooperative assignors only (KIP-429) keeps what it owns while it joins and syncs, says so in its
+//! subscription, and gives back afterwards what the new assignment lacks; then it joins again, so that the next owner gets
+//! it. Any other member is eager: it gives back everything before it joins.
+//!
 //! Beside the state stands what is known about the coordinator: losing it costs a look-up and no assignment, since the
 //! generation outlives a coordinator's move. Heartbeats go on while Stable and Revoking, whatever handlers do.
 
@@ -20,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::super::assignor::{self, Member};
-use super::super::protocol;
+use super::super::assignor::{self, Member, Previous};
+use super::super::protocol::{self, Subscription};
 use super::{Action, Generation, GroupFailure, RequestId};
+use crate::config::Assignor;
 use crate::core::retry::Backoff;
 use crate::core::verdict::group::{GroupVerdict, membership};
 use crate::types::TopicPartition;
@@ -35,6 +41,9 @@ const REFUSALS_AT_ONCE: u32 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct GroupConfig {
     pub(crate) topics: Vec<Arc<str>>,
+    /// What is offered, best first.
+    pub(crate) assignors: Vec<Assignor>,
+    pub(crate) rack: Option<Arc<str>>,
     pub(crate) instance_id: Option<String>,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) backoff: Backoff,
@@ -56,10 +65,23 @@ pub(crate) struct Joined {
 #[derive(Debug)]
 enum State {
     Joining,
-    Counting { members: Vec<Member>, keeps: bool },
-    Syncing { assignments: Vec<(String, Bytes)> },
-    Stable { next_heartbeat: Instant },
-    Revoking { next_heartbeat: Instant, lost: bool },
+    Counting {
+        assignor: Assignor,
+        members: Vec<Member>,
+        keeps: bool,
+    },
+    Syncing {
+        assignments: Vec<(String, Bytes)>,
+    },
+    Stable {
+        next_heartbeat: Instant,
+    },
+    /// `rejoining`: the member stopped in the middle of a cooperative rebalance, and the answer to its join may still come.
+    Revoking {
+        next_heartbeat: Instant,
+        lost: bool,
+        rejoining: bool,
+    },
     Leaving,
     Left,
     Failed,
@@ -85,8 +107,16 @@ pub(crate) struct Group {
     /// What the last assignment of ours was computed from, as the leader.
     counts: BTreeMap<Arc<str>, i32>,
     group_topics: BTreeSet<Arc<str>>,
-    /// The partitions of the present assignment.
+    /// The partitions that are handled, in order.
     owned: Vec<TopicPartition>,
+    /// Those of them that are being given back.
+    revoking: Vec<TopicPartition>,
+    /// The last assignment, for the next leader.
+    previous: Previous,
+    /// All offered assignors are cooperative.
+    cooperative: bool,
+    /// The topics changed since the last join.
+    resubscribed: bool,
     leaving: bool,
     /// The request of the state that is not answered yet.
     waiting: Option<RequestId>,
@@ -103,6 +133,8 @@ pub(crate) struct Group {
 impl Group {
     /// A member that wants to join.
     pub(crate) fn new(config: GroupConfig, now: Instant) -> Group {
+        // As Java: what one of them cannot do, none does.
+        let cooperative = config.assignors.iter().all(|assignor| *assignor == Assignor::CooperativeSticky);
         let mut group = Group {
             config,
             state: State::Joining,
@@ -114,6 +146,10 @@ impl Group {
             counts: BTreeMap::new(),
             group_topics: BTreeSet::new(),
             owned: Vec::new(),
+            revoking: Vec::new(),
+            previous: Previous::default(),
+            cooperative,
+            resubscribed: false,
             leaving: false,
             waiting: None,
             next_id: 0,
@@ -140,7 +176,7 @@ impl Group {
         match (&self.coordinator, &self.waiting, &self.state) {
             (Coordinator::Unknown { .. }, ..) => Some(self.not_before),
             (Coordinator::Asked(_), ..) | (_, Some(_), _) => None,
-            (_, None, State::Stable { next_heartbeat } | State::Revoking { next_heartbeat, lost: false }) => {
+            (_, None, State::Stable { next_heartbeat } | State::Revoking { next_heartbeat, lost: false, .. }) => {
                 Some((*next_heartbeat).max(self.not_before))
             }
             (_, None, State::Revoking { lost: true, .. }) => None,
@@ -153,9 +189,36 @@ impl Group {
         self.advance(now);
     }
 
-    /// Whom commits have to name; none while there is no assignment to commit for.
+    /// Whom commits have to name; none while there is no assignment to commit for. In a cooperative rebalance that is the
+    /// old generation until the join is answered, and the new one, which the coordinator takes once the group has synced.
     pub(crate) fn generation(&self) -> Option<Generation> {
-        matches!(self.state, State::Stable { .. } | State::Revoking { lost: false, .. }).then(|| self.identity())
+        let commits = match self.state {
+            State::Stable { .. } => true,
+            State::Revoking { lost, .. } => !lost,
+            State::Joining | State::Counting { .. } | State::Syncing { .. } => !self.owned.is_empty(),
+            State::Leaving | State::Left | State::Failed => false,
+        };
+        commits.then(|| self.identity())
+    }
+
+    /// Whether what [`Action::Revoke`] named is still to be given back.
+    pub(crate) fn is_revoking(&self) -> bool {
+        matches!(self.state, State::Revoking { .. })
+    }
+
+    /// The topics wanted from now on; the group is told of them when they differ.
+    pub(crate) fn subscribe(&mut self, now: Instant, mut topics: Vec<Arc<str>>) {
+        topics.sort();
+        topics.dedup();
+        if topics == self.config.topics {
+            return;
+        }
+        self.config.topics = topics;
+        self.resubscribed = true;
+        if let State::Stable { next_heartbeat } = self.state {
+            self.rejoin(next_heartbeat);
+        }
+        self.advance(now);
     }
 
     /// The topics whose partition counts decide about the assignment, when this member computes it.
@@ -172,7 +235,21 @@ impl Group {
     pub(crate) fn leave(&mut self, now: Instant) {
         self.leaving = true;
         match self.state {
-            State::Stable { next_heartbeat } => self.revoke(next_heartbeat, false),
+            State::Stable { next_heartbeat } => self.revoke_all(next_heartbeat),
+            // More than what moves has to be given back now.
+            State::Revoking { next_heartbeat, lost: false, .. } if self.revoking != self.owned => {
+                self.revoke_all(next_heartbeat);
+            }
+            // The old generation is good for commits until all members have joined.
+            State::Joining if !self.owned.is_empty() => {
+                self.revoke_all(now + self.config.heartbeat_interval);
+                if let State::Revoking { rejoining, .. } = &mut self.state {
+                    *rejoining = true;
+                }
+            }
+            // Nothing can be committed before the group has synced.
+            State::Counting { .. } | State::Syncing { .. } if !self.owned.is_empty() && !self.hopeless => {}
+            State::Counting { .. } | State::Syncing { .. } if !self.owned.is_empty() => self.revoke_all(now),
             State::Joining | State::Counting { .. } | State::Syncing { .. } => self.part(),
             State::Revoking { .. } | State::Leaving | State::Left | State::Failed => {}
         }
@@ -205,10 +282,12 @@ impl Group {
     }
 
     /// A request cannot be made or answered, now or ever: the driver tells the application, which then stops.
-    pub(crate) fn on_impossible(&mut self) {
+    pub(crate) fn on_impossible(&mut self, now: Instant) {
         self.hopeless = true;
-        if matches!(self.state, State::Leaving) {
-            self.state = State::Left;
+        match self.state {
+            State::Leaving => self.state = State::Left,
+            State::Joining | State::Counting { .. } | State::Syncing { .. } if self.leaving => self.revoke_all(now),
+            _ => {}
         }
     }
 
@@ -223,11 +302,11 @@ impl Group {
 
     /// The answer to JoinGroup.
     pub(crate) fn on_joined(&mut self, now: Instant, id: RequestId, joined: Joined) {
-        if !self.answered(id) || !matches!(self.state, State::Joining) {
+        if !self.answered(id) || !matches!(self.state, State::Joining | State::Revoking { rejoining: true, .. }) {
             return;
         }
         match membership(joined.error) {
-            GroupVerdict::Done => self.joined(joined),
+            GroupVerdict::Done => self.joined(now, joined),
             GroupVerdict::TakeMemberId => {
                 self.member_id = joined.member_id;
                 self.on_refused(now);
@@ -237,12 +316,24 @@ impl Group {
         self.advance(now);
     }
 
-    fn joined(&mut self, joined: Joined) {
+    fn joined(&mut self, now: Instant, joined: Joined) {
         self.failures = 0;
+        // The group keeps a static member that misses a rebalance, and may have given what it owns to others: then it is
+        // not the owner that gives back, and what it says it owns is not believed.
+        let missed = self.config.instance_id.is_some() && joined.generation > self.generation.saturating_add(1);
         self.member_id = joined.member_id;
         self.generation = joined.generation;
         self.protocol = joined.protocol;
         self.leads = joined.leader == self.member_id;
+        if missed && !self.owned.is_empty() {
+            return self.lose(now);
+        }
+        let offered = self.config.assignors.iter().copied();
+        let Some(assignor) = offered.clone().find(|assignor| assignor.name() == self.protocol) else {
+            let offered: Vec<&str> = offered.map(Assignor::name).collect();
+            let detail = format!("it chose the assignor {:?} where {} was offered", self.protocol, offered.join(", "));
+            return self.fail("JoinGroup", None, detail);
+        };
         if !self.leads {
             self.state = State::Syncing { assignments: Vec::new() };
             return;
@@ -250,14 +341,14 @@ impl Group {
         let mut members = Vec::with_capacity(joined.members.len());
         for (id, instance_id, subscription) in joined.members {
             match protocol::decode_subscription(&subscription) {
-                Ok(topics) => members.push(Member { id, instance_id, topics }),
+                Ok(subscription) => members.push(Member::new(assignor, id, instance_id, subscription)),
                 Err(error) => return self.fail("JoinGroup", None, format!("member {id}: {error}")),
             }
         }
         self.group_topics = members.iter().flat_map(|member| member.topics.iter().cloned()).collect();
         // KIP-814: a static leader that comes back finds the assignment in place. It assigns nothing, but it is the one
         // that has to see topics grow.
-        self.state = State::Counting { members, keeps: joined.skip_assignment };
+        self.state = State::Counting { assignor, members, keeps: joined.skip_assignment };
     }
 
     /// The answer to [`Action::CountPartitions`]: topics that do not exist are not in it.
@@ -265,9 +356,9 @@ impl Group {
         if !self.answered(id) {
             return;
         }
-        if let State::Counting { members, keeps } = &self.state {
+        if let State::Counting { assignor, members, keeps } = &self.state {
             let members = if *keeps { &[] } else { members.as_slice() };
-            let assignments = assignor::range(members, &counts)
+            let assignments = assignor::assign(*assignor, members, &counts)
                 .iter()
                 .zip(members)
                 .map(|(partitions, member)| (member.id.clone(), protocol::encode_assignment(partitions)))
@@ -286,7 +377,7 @@ impl Group {
             && self.leads
             && let State::Stable { next_heartbeat } = self.state
         {
-            self.revoke(next_heartbeat, false);
+            self.rejoin(next_heartbeat);
             self.advance(now);
         }
     }
@@ -298,18 +389,35 @@ impl Group {
         }
         match membership(error) {
             GroupVerdict::Done => match protocol::decode_assignment(assignment) {
-                Ok(partitions) => {
-                    self.failures = 0;
-                    self.refusals = 0;
-                    self.owned.clone_from(&partitions);
-                    self.state = State::Stable { next_heartbeat: now + self.config.heartbeat_interval };
-                    self.actions.push_back(Action::Assign { partitions });
-                }
+                Ok(partitions) => self.synced(now, partitions),
                 Err(error) => self.fail("SyncGroup", None, error.to_string()),
             },
             verdict => self.settle(now, verdict, "SyncGroup", error),
         }
         self.advance(now);
+    }
+
+    fn synced(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
+        self.failures = 0;
+        self.refusals = 0;
+        let next_heartbeat = now + self.config.heartbeat_interval;
+        self.state = State::Stable { next_heartbeat };
+        let missing = |all: &[TopicPartition], some: &[TopicPartition]| -> Vec<TopicPartition> {
+            all.iter().filter(|partition| some.binary_search(partition).is_err()).cloned().collect()
+        };
+        let added = missing(&partitions, &self.owned);
+        let moved = missing(&self.owned, &partitions);
+        self.owned.extend(added.iter().cloned());
+        self.owned.sort();
+        self.previous = Previous { partitions, generation: Some(self.generation) };
+        self.actions.push_back(Action::Assign { partitions: added });
+        if self.leaving {
+            self.revoke_all(next_heartbeat);
+        } else if !moved.is_empty() {
+            self.revoke(next_heartbeat, moved);
+        } else if self.resubscribed {
+            self.rejoin(next_heartbeat);
+        }
     }
 
     /// The answer to Heartbeat.
@@ -337,19 +445,39 @@ impl Group {
 
     /// A commit of this generation was answered with a code about the membership.
     pub(crate) fn on_commit_refused(&mut self, now: Instant, generation: &Generation, error: ErrorCode) {
-        if self.generation().as_ref() == Some(generation) {
-            self.settle(now, membership(error), "OffsetCommit", error);
-            self.advance(now);
+        if self.generation().as_ref() != Some(generation) {
+            return;
         }
+        match (&self.state, membership(error)) {
+            // The group has gone on to the generation that the answer to the join will name, or the answer will tell that
+            // this member is none any more.
+            (
+                State::Joining | State::Counting { .. } | State::Syncing { .. },
+                GroupVerdict::Rejoin | GroupVerdict::LostGeneration | GroupVerdict::LostMember,
+            ) => {}
+            (State::Revoking { rejoining: true, .. }, GroupVerdict::LostGeneration) if !self.hopeless => {
+                self.state = State::Joining;
+            }
+            (_, verdict) => self.settle(now, verdict, "OffsetCommit", error),
+        }
+        self.advance(now);
     }
 
     /// What [`Action::Revoke`] asked for is done.
     pub(crate) fn on_revoked(&mut self, now: Instant) {
-        if !matches!(self.state, State::Revoking { .. }) {
-            return;
+        match self.state {
+            State::Revoking { lost, .. } => {
+                let revoked = std::mem::take(&mut self.revoking);
+                self.owned.retain(|partition| revoked.binary_search(partition).is_err());
+                self.waiting = None; // a heartbeat of the old generation may still be out
+                if lost {
+                    self.generation = -1;
+                }
+            }
+            // The last commit went through while the group went on.
+            State::Joining | State::Counting { .. } | State::Syncing { .. } if self.leaving => self.owned.clear(),
+            _ => return,
         }
-        self.owned.clear();
-        self.waiting = None; // a heartbeat of the old generation may still be out
         if self.leaving {
             self.part()
         } else {
@@ -384,9 +512,12 @@ impl Group {
 
     fn give_up_generation(&mut self, now: Instant, lost: bool) {
         match self.state {
-            State::Stable { next_heartbeat } => self.revoke(next_heartbeat, lost),
-            State::Revoking { next_heartbeat, lost: false } if lost => self.revoke(next_heartbeat, lost),
+            State::Stable { .. } | State::Revoking { lost: false, .. } if lost => self.lose(now),
+            State::Stable { next_heartbeat } => self.rejoin(next_heartbeat),
             State::Joining | State::Counting { .. } | State::Syncing { .. } => {
+                if lost && !self.owned.is_empty() {
+                    return self.lose(now);
+                }
                 self.state = State::Joining;
                 self.on_refused(now);
             }
@@ -394,9 +525,34 @@ impl Group {
         }
     }
 
-    fn revoke(&mut self, next_heartbeat: Instant, lost: bool) {
-        self.state = State::Revoking { next_heartbeat, lost };
-        self.actions.push_back(Action::Revoke { partitions: self.owned.clone(), lost });
+    /// Joins again: after everything is given back, or, when the group is cooperative, what is not wanted any more.
+    fn rejoin(&mut self, next_heartbeat: Instant) {
+        if !self.cooperative {
+            return self.revoke_all(next_heartbeat);
+        }
+        let wanted = |partition: &&TopicPartition| self.config.topics.contains(&partition.topic);
+        let unwanted: Vec<TopicPartition> = self.owned.iter().filter(|p| !wanted(p)).cloned().collect();
+        match unwanted.is_empty() {
+            true => self.state = State::Joining,
+            false => self.revoke(next_heartbeat, unwanted),
+        }
+    }
+
+    fn revoke_all(&mut self, next_heartbeat: Instant) {
+        self.revoke(next_heartbeat, self.owned.clone());
+    }
+
+    fn revoke(&mut self, next_heartbeat: Instant, partitions: Vec<TopicPartition>) {
+        self.state = State::Revoking { next_heartbeat, lost: false, rejoining: false };
+        self.revoking.clone_from(&partitions);
+        self.actions.push_back(Action::Revoke { partitions, lost: false });
+    }
+
+    /// Nothing that is owned can be committed any more.
+    fn lose(&mut self, now: Instant) {
+        self.state = State::Revoking { next_heartbeat: now, lost: true, rejoining: false };
+        self.revoking.clone_from(&self.owned);
+        self.actions.push_back(Action::Revoke { partitions: self.owned.clone(), lost: true });
     }
 
     /// Leaves the group. A static member stays in it until its session times out, so that its restart costs no rebalance.
@@ -443,12 +599,11 @@ impl Group {
             return;
         }
         let id = self.new_id();
+        if matches!(self.state, State::Joining) {
+            self.resubscribed = false;
+        }
         let action = match &self.state {
-            State::Joining => Action::Join {
-                id,
-                member_id: self.member_id.clone(),
-                subscription: protocol::encode_subscription(&self.config.topics),
-            },
+            State::Joining => Action::Join { id, member_id: self.member_id.clone(), protocols: self.protocols() },
             State::Counting { .. } => Action::CountPartitions { id, topics: self.group_topics.clone() },
             State::Syncing { assignments } => Action::Sync {
                 id,
@@ -456,7 +611,7 @@ impl Group {
                 protocol: self.protocol.clone(),
                 assignments: assignments.clone(),
             },
-            State::Stable { next_heartbeat } | State::Revoking { next_heartbeat, lost: false }
+            State::Stable { next_heartbeat } | State::Revoking { next_heartbeat, lost: false, .. }
                 if now >= *next_heartbeat =>
             {
                 Action::Heartbeat { id, generation: self.identity() }
@@ -466,6 +621,21 @@ impl Group {
         };
         self.waiting = Some(id);
         self.actions.push_back(action);
+    }
+
+    /// What is offered to the group.
+    fn protocols(&self) -> Vec<(&'static str, Bytes)> {
+        let offer = |assignor: &Assignor| {
+            let subscription = Subscription {
+                topics: self.config.topics.clone(),
+                user_data: assignor::user_data(*assignor, &self.previous),
+                owned: self.owned.clone(),
+                generation: (self.generation >= 0).then_some(self.generation),
+                rack: self.config.rack.clone(),
+            };
+            (assignor.name(), protocol::encode_subscription(&subscription))
+        };
+        self.config.assignors.iter().map(offer).collect()
     }
 
     /// Whether the next request has to wait for the end of a pause.

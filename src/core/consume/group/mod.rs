@@ -21,8 +21,8 @@ pub(crate) struct RequestId(pub(super) u64);
 pub(crate) enum Action {
     /// Ask for the coordinator; `moved` when the one known until now is not it any more.
     FindCoordinator { id: RequestId, moved: bool },
-    /// Send JoinGroup.
-    Join { id: RequestId, member_id: String, subscription: Bytes },
+    /// Send JoinGroup, with each assignor that is offered and the subscription for it.
+    Join { id: RequestId, member_id: String, protocols: Vec<(&'static str, Bytes)> },
     /// Say how many partitions these topics have.
     CountPartitions { id: RequestId, topics: BTreeSet<Arc<str>> },
     /// Send SyncGroup.
