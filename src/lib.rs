@@ -26,10 +26,10 @@ pub use client::{Client, ClientBuilder};
 pub use config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
 pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
+pub use consumer::{Batch, Deliveries, Origin, Pulled, RunBlocking};
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, Revoked, StopReason, Summary,
 };
-pub use consumer::{Deliveries, Pulled, RunBlocking};
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
 pub use error::{

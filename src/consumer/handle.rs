@@ -33,6 +33,12 @@ pub struct ConsumerMetrics {
     pub handler_retries: u64,
     /// Records handled after their partition had moved to another member.
     pub discarded: u64,
+    /// Records that could not be handled and were skipped (`handler.on.failure=skip`); they count as handled.
+    pub skipped: u64,
+    /// Records that could not be handled and were written to the dead letter topic; they count as handled.
+    pub dead_letters: u64,
+    /// Records that were written to a retry topic, to be handled later; they count as handled.
+    pub retried_later: u64,
     /// Bytes fetched and not handled yet.
     pub buffered_bytes: u64,
     /// Requests for records.
@@ -134,6 +140,9 @@ impl ConsumerHandle {
             bytes: stats.bytes.get(),
             handler_retries: stats.handler_retries.get(),
             discarded: stats.discarded.get(),
+            skipped: stats.skipped.get(),
+            dead_letters: stats.dead_letters.get(),
+            retried_later: stats.retried_later.get(),
             buffered_bytes: stats.buffered_bytes.load(Ordering::Relaxed),
             fetches: stats.fetches.get(),
             fetch_failures: stats.fetch_failures.get(),

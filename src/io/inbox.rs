@@ -33,7 +33,7 @@ pub(crate) struct Assigned {
     pub(crate) revoked: AtomicBool,
     /// No record of it is handed out for now. [`Message::Resume`] tells when that is over.
     pub(crate) paused: AtomicBool,
-    /// Who waits for that.
+    /// Who waits for the revocation.
     waiters: Mutex<Waiters>,
 }
 
@@ -46,8 +46,8 @@ struct Waiters {
 impl Assigned {
     /// A partition whose handling begins where `watermark` does.
     pub(crate) fn new(partition: TopicPartition, epoch: AssignmentEpoch, watermark: Watermark) -> Assigned {
-        let (watermark, end, revoked) = (Mutex::new(watermark), AtomicI64::new(-1), AtomicBool::new(false));
-        let paused = AtomicBool::new(false);
+        let (watermark, end) = (Mutex::new(watermark), AtomicI64::new(-1));
+        let (revoked, paused) = (AtomicBool::new(false), AtomicBool::new(false));
         Assigned { partition, epoch, watermark, end, revoked, paused, waiters: Mutex::default() }
     }
 
@@ -164,8 +164,8 @@ pub(crate) enum Message {
     Stop(StopReason),
     /// Stop: nothing can be fetched or committed any more.
     Failed(ConsumeError),
-    /// Handlers had their time to finish.
-    Expired,
+    /// The time has come that the future set its alarm to.
+    Alarm,
 }
 
 /// Tells whoever holds the consumer's handle what became of it.
@@ -184,7 +184,7 @@ pub(crate) enum Command {
     Finish(oneshot::Sender<Result<(), ConsumeError>>),
 }
 
-/// Messages and woken lanes, and the future to wake.
+/// Messages and woken handlers, and the future to wake.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     state: Mutex<Waiting>,
@@ -193,7 +193,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Waiting {
     messages: VecDeque<Message>,
-    lanes: Vec<usize>,
+    slots: Vec<usize>,
     waker: Option<Waker>,
 }
 
@@ -203,9 +203,9 @@ impl Inbox {
         self.wake_after(|waiting| waiting.messages.push_back(message));
     }
 
-    /// The handler of lane `index` can go on.
-    pub(crate) fn push_lane(&self, index: usize) {
-        self.wake_after(|waiting| waiting.lanes.push(index));
+    /// The handler in slot `index` can go on.
+    pub(crate) fn push_slot(&self, index: usize) {
+        self.wake_after(|waiting| waiting.slots.push(index));
     }
 
     fn wake_after(&self, change: impl FnOnce(&mut Waiting)) {
@@ -220,10 +220,10 @@ impl Inbox {
     }
 
     /// Takes all that waits, into buffers that are empty. `waker` is woken once by what comes next.
-    pub(crate) fn take(&self, waker: &Waker, messages: &mut VecDeque<Message>, lanes: &mut Vec<usize>) {
+    pub(crate) fn take(&self, waker: &Waker, messages: &mut VecDeque<Message>, slots: &mut Vec<usize>) {
         let mut waiting = lock(&self.state);
         std::mem::swap(&mut waiting.messages, messages);
-        std::mem::swap(&mut waiting.lanes, lanes);
+        std::mem::swap(&mut waiting.slots, slots);
         if !waiting.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             waiting.waker = Some(waker.clone());
         }
@@ -335,7 +335,12 @@ pub(crate) struct Stats {
     pub(crate) bytes: Counter,
     pub(crate) handler_retries: Counter,
     pub(crate) discarded: Counter,
+    pub(crate) skipped: Counter,
+    pub(crate) dead_letters: Counter,
+    pub(crate) retried_later: Counter,
     pub(crate) buffered_bytes: AtomicU64,
+    /// Records with handlers, between two attempts, or behind others of their key.
+    pub(crate) in_hand: AtomicU64,
     pub(crate) fetches: Counter,
     pub(crate) fetch_failures: Counter,
     pub(crate) data_losses: Counter,

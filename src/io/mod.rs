@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the one layer that reads clocks")]
 
+pub(crate) mod alarm;
 pub(crate) mod clock;
 
 pub(crate) mod cluster;

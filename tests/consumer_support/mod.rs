@@ -58,6 +58,22 @@ pub fn write(cluster: &FakeCluster, topic: &str, partition: i32, values: &[&str]
     write_batch(cluster, topic, partition, [header, batch.section().bytes.clone()]);
 }
 
+/// Writes one batch of these keys and values.
+pub fn write_keyed<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    cluster: &FakeCluster,
+    topic: &str,
+    partition: i32,
+    records: impl IntoIterator<Item = (Option<K>, V)>,
+) {
+    let mut builder = RecordsBuilder::new(BytesMut::new());
+    for (key, value) in records {
+        builder.push(cluster.now_ms(), key.as_ref().map(AsRef::as_ref), Some(value.as_ref()), &[]).unwrap();
+    }
+    let batch = SealedBatch::new(builder.finish());
+    let header = batch.stamp(ProducerIdentity::NONE, -1, false);
+    write_batch(cluster, topic, partition, [header, batch.section().bytes.clone()]);
+}
+
 /// Writes a batch whose checksum is right and whose records are garbage.
 pub fn write_garbage(cluster: &FakeCluster, topic: &str, partition: i32) {
     let mut builder = RecordsBuilder::new(BytesMut::new());

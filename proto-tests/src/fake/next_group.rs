@@ -63,6 +63,8 @@ struct Member {
     last_seen_ms: i64,
     /// What it has, and what it is asked to give back.
     assigned: BTreeSet<Key>,
+    /// Since which epoch it has it.
+    since: BTreeMap<Key, i32>,
     revoking: BTreeSet<Key>,
     revoked_until_ms: i64,
 }
@@ -251,15 +253,20 @@ impl NextGroup {
     }
 
     /// Whether a commit with this identity may be stored.
-    pub(crate) fn may_commit(&self, version: i16, member: &str, epoch: i32) -> i16 {
+    pub(crate) fn may_commit(&self, version: i16, member: &str, epoch: i32, keys: &[Key]) -> i16 {
         if epoch < 0 && self.is_empty() {
             return code::NONE;
         }
         match self.members.get(member) {
             None => code::UNKNOWN_MEMBER_ID,
             Some(_) if version < 9 => code::UNSUPPORTED_VERSION,
-            Some(known) if known.epoch != epoch => code::STALE_MEMBER_EPOCH,
-            Some(_) => code::NONE,
+            Some(known) if known.epoch == epoch => code::NONE,
+            // KIP-1251
+            Some(known) if known.epoch > epoch && epoch > 0 && !keys.is_empty() => {
+                let good = |key: &Key| known.since.get(key).is_some_and(|since| *since <= epoch);
+                if keys.iter().all(good) { code::NONE } else { code::STALE_MEMBER_EPOCH }
+            }
+            Some(_) => code::STALE_MEMBER_EPOCH,
         }
     }
 
@@ -268,7 +275,7 @@ impl NextGroup {
         match member {
             None => code::NONE,
             Some(_) if epoch < 0 && self.is_empty() => code::NONE,
-            Some(member) => self.may_commit(9, member, epoch),
+            Some(member) => self.may_commit(9, member, epoch, &[]),
         }
     }
 
@@ -350,6 +357,10 @@ impl NextGroup {
             return;
         }
         member.assigned.extend(target.difference(&held_by_others));
+        member.since.retain(|key, _| member.assigned.contains(key));
+        for key in &member.assigned {
+            member.since.entry(*key).or_insert(self.epoch);
+        }
         if member.epoch != self.epoch {
             member.previous_epoch = member.epoch;
             member.epoch = self.epoch;

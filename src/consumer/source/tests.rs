@@ -68,8 +68,9 @@ impl Story {
         loop {
             match self.source.next() {
                 None => return (offsets, None),
-                Some(Err(error)) => return (offsets, Some(error)),
-                Some(Ok(next)) => {
+                Some(Step::Fault(error)) => return (offsets, Some(*error)),
+                Some(Step::Jump(to)) => lock(&self.assigned.watermark).jump(to),
+                Some(Step::Record(next)) => {
                     offsets.push(next.record.offset);
                     let token = lock(&self.assigned.watermark).hand_out(next.record.offset, next.leader_epoch);
                     lock(&self.assigned.watermark).complete(token);

@@ -225,7 +225,6 @@ impl Watermark {
 
     /// All records below `offset` that were not handed out before are handled: they were done as soon as they came up.
     /// `leader_epoch` is that of the last of them.
-    #[allow(dead_code, reason = "for handlers that are done when they are called")]
     #[inline]
     pub(crate) fn complete_at_once(&mut self, offset: i64, leader_epoch: i32) -> Completion {
         if self.over {

@@ -74,6 +74,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The injected error, if it is one of these.
+    pub(crate) fn refused_with(&self, codes: &[i16]) -> Option<i16> {
+        self.refusal.as_ref().map(|(_, code)| *code).filter(|code| codes.contains(code))
+    }
+
     /// The injected error for this partition.
     pub(crate) fn refused(&self, topic: &str, partition: i32) -> Option<i16> {
         self.refusal.as_ref().filter(|(fault, _)| fault.names(topic, partition)).map(|(_, code)| *code)
