@@ -26,17 +26,18 @@ pub use client::{Client, ClientBuilder};
 pub use config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
 pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
+pub use consumer::{Batch, Deliveries, Origin, Pulled, RunBlocking};
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, Revoked, StopReason, Summary,
 };
-pub use consumer::{Deliveries, Pulled, RunBlocking};
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
 pub use error::{
-    AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, HandlerFailure,
-    MetadataError,
+    AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, ControlError,
+    HandlerFailure, MetadataError,
 };
 pub use error::{BuildError, CloseError, SendCause, SendError, SpoolError, Undelivered};
+pub use io::offsets::SeekTo;
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};
 pub use record::{OwnedRecord, Record};
@@ -45,3 +46,7 @@ pub use record::{OwnedRecord, Record};
 #[cfg(doctest)]
 #[doc = include_str!("../docs/spool.md")]
 mod spool_chapter {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/groups.md")]
+mod groups_chapter {}

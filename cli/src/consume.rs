@@ -122,7 +122,11 @@ async fn subscribed(
     };
     let builder = match &options.group {
         Some(group) if place.is_none() && options.partition.is_empty() => {
-            return Ok(client.consumer(group).topics(&options.topic).offset_reset(reset));
+            let builder = client.consumer(group).offset_reset(reset);
+            return Ok(match &options.pattern {
+                Some(pattern) => builder.pattern(pattern),
+                None => builder.topics(&options.topic),
+            });
         }
         Some(group) => {
             refuse_members(client, group).await?;

@@ -229,3 +229,22 @@ fn a_command_that_fails_is_tried_again() {
     assert_eq!(std::fs::read_to_string(scratch.path("tries")).unwrap(), "x\nx\nx\n");
     assert_eq!(committed(&cluster, 0), Some(1));
 }
+
+#[test]
+fn topics_by_pattern() {
+    let cluster = FakeCluster::start(3);
+    for topic in ["orders.a", "orders.b", "other"] {
+        cluster.create_topic(topic, 1);
+        fill(&cluster, topic, 0, format!("{topic}\n").as_bytes());
+    }
+    let consume = |arguments: &str| run(program(&format!("consume {} {arguments}", at(&cluster))), b"");
+    let ran = consume(r"--pattern orders\..* -g g --until-end -f %s");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    let mut lines: Vec<&str> = ran.out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["orders.a", "orders.b"]);
+    consume("--pattern orders( -g g").complains(2, &["regular expression"]);
+    consume("--pattern orders").complains(2, &["--group"]);
+    consume("--pattern orders -g g -t other").complains(2, &["--topic"]);
+    consume("-g g").complains(2, &["--topic"]);
+}

@@ -2,23 +2,29 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::delivery::Delivery;
+use super::dispose::Disposer;
 use super::handle::ConsumerHandle;
+use super::parcel::Batch;
+use super::retry_topics;
 use super::run::{RunSettings, Runner, Summary};
 use super::source::SourceSettings;
 use super::until_end::Watched;
 use crate::client::Client;
 use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
+use crate::config::{OnDataLoss, OnFailure, Order, RetryTopic};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::retry::Backoff;
 use crate::error::ConsumeError;
 use crate::io::fetcher::{self, FetchContext};
-use crate::io::inbox::{Inbox, Message, Stats, StopReason};
+use crate::io::inbox::{Command, Inbox, Message, Stats, StopReason};
 use crate::io::membership::{self, MembershipContext, Subscription};
+use crate::io::offsets::SeekTo;
 use crate::types::{IsolationLevel, TopicPartition};
 use crate::wire::batch::DecodeLimits;
 
@@ -26,6 +32,8 @@ use crate::wire::batch::DecodeLimits;
 const HANDLER_BACKOFF_GROWTH: u32 = 100;
 /// The longest topic name there is in Kafka.
 const TOPIC_NAME_BYTES: usize = 249;
+/// Handlers at once where it is not the partitions that bound them.
+const DEFAULT_WORKERS: usize = 64;
 
 impl Client {
     /// A consumer in group `group`: what its handler has handled is committed there, and the next start goes on behind
@@ -59,7 +67,7 @@ pub struct ConsumerBuilder {
     group: Option<Arc<str>>,
     topics: Vec<Arc<str>>,
     pattern: Option<String>,
-    partitions: Vec<(TopicPartition, Option<i64>)>,
+    partitions: Vec<(TopicPartition, Option<SeekTo>)>,
     config: ConsumerConfig,
     stop_after: Option<u64>,
     stop_when_idle: Option<Duration>,
@@ -80,6 +88,7 @@ pub struct Consumer {
     stop_when_idle: Option<Duration>,
     stop_at_end: bool,
     handle: ConsumerHandle,
+    commands: (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
 }
 
 impl ConsumerBuilder {
@@ -124,7 +133,15 @@ impl ConsumerBuilder {
     /// As [`ConsumerBuilder::assign`], each from a given offset on, whatever is committed.
     pub fn assign_from(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32, i64)>) -> Self {
         for (topic, partition, offset) in partitions {
-            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(offset)));
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(SeekTo::Offset(offset))));
+        }
+        self
+    }
+
+    /// As [`ConsumerBuilder::assign`], all from a place on, whatever is committed: a time, for instance.
+    pub fn assign_at(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32)>, place: SeekTo) -> Self {
+        for (topic, partition) in partitions {
+            self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(place)));
         }
         self
     }
@@ -167,13 +184,121 @@ impl ConsumerBuilder {
         self
     }
 
+    /// `data.loss`: what to do when the log was cut below the position (KIP-320). Default [`OnDataLoss::Stop`].
+    pub fn data_loss(mut self, policy: OnDataLoss) -> Self {
+        self.config.data_loss = policy;
+        self
+    }
+
+    /// `commit.metadata`: whether commits name what is handled beyond the committed offset, so that a restart does not
+    /// repeat it. Default true.
+    pub fn commit_metadata(mut self, names: bool) -> Self {
+        self.config.commit_metadata = names;
+        self
+    }
+
     /// `auto.commit.interval.ms`: how often handled offsets are committed. Default 1 s.
     pub fn commit_interval(mut self, interval: Duration) -> Self {
         self.config.commit_interval = interval;
         self
     }
 
-    /// `handler.retries`: how often a record whose handler failed is handled again. Default 0: the consumer stops.
+    /// `handler.order`: which records may be with handlers at the same time. Default one of each partition.
+    ///
+    /// ```no_run
+    /// # async fn bill(_: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn example(client: indelible::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use indelible::Order;
+    ///
+    /// // Up to 500 customers at once; what happened to one of them is handled in its order.
+    /// let consumer = client.consumer("billing").topics(["orders"]).order(Order::Key).workers(500);
+    /// consumer.run(|delivery| async move { bill(delivery.value()).await }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn order(mut self, order: Order) -> Self {
+        self.config.order = order;
+        self
+    }
+
+    /// `handler.workers`: how many handlers may be at work at the same time; for `run_batches`, how many batches. Default
+    /// 0: one for each partition with [`Order::Partition`], else 64. More of them keep more fetched batches in memory:
+    /// each keeps the one its record is in.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// `handler.timeout.ms`: how long one call of a handler may take. Then its future is dropped where it waits, and that
+    /// is a failure. A handler that does not wait, but keeps its thread, cannot be stopped. Default 0: as long as it
+    /// likes.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.config.handler_timeout = timeout;
+        self
+    }
+
+    /// `handler.on.failure`: what becomes of a record whose handler failed, when its retries are used up. Default
+    /// [`OnFailure::Stop`].
+    ///
+    /// ```no_run
+    /// # async fn bill(_: &[u8]) -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn example(client: indelible::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use indelible::OnFailure;
+    /// use std::time::Duration;
+    ///
+    /// let consumer = client
+    ///     .consumer("billing")
+    ///     .topics(["orders"])
+    ///     .handler_retries(5)
+    ///     .handler_timeout(Duration::from_secs(30))
+    ///     .on_failure(OnFailure::Skip);
+    /// consumer.run(|delivery| async move { bill(delivery.value()).await }).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn on_failure(mut self, policy: OnFailure) -> Self {
+        self.config.on_failure = policy;
+        self
+    }
+
+    /// `dead.letter.topic`: records that cannot be handled are written there, and count as handled once all replicas in sync
+    /// have them. The same as `on_failure(OnFailure::DeadLetter(topic))`. The topic has to exist.
+    ///
+    /// A dead letter has the key, the value and the headers of the record, and more headers, all of them text:
+    ///
+    /// | header | value |
+    /// | --- | --- |
+    /// | `indelible.dead-letter.topic`, `.partition`, `.offset` | where the record was first read: [`Delivery::origin`] |
+    /// | `indelible.dead-letter.timestamp` | its timestamp there, in milliseconds since 1970; its own is the time of the write |
+    /// | `indelible.dead-letter.group` | the group that could not handle it |
+    /// | `indelible.dead-letter.attempts` | how often it was handled, in retry topics too |
+    /// | `indelible.dead-letter.error` | what the handler said the last time, with its causes, in up to 4,096 bytes |
+    ///
+    /// Headers of these names that the record had before are replaced; names of headers that are not UTF-8 become so. When
+    /// it cannot be written, the consumer stops with [`ConsumeError::DeadLetter`], and the record is not committed. A crash
+    /// between the write and the commit repeats it: the topic can hold a record twice, never lack it.
+    pub fn dead_letter(self, topic: impl AsRef<str>) -> Self {
+        self.on_failure(OnFailure::DeadLetter(Arc::from(topic.as_ref())))
+    }
+
+    /// Adds one of the `retry.topics`: a record whose retries are used up is written to `topic`, and handled again from
+    /// there no earlier than `delay` later. Called several times, a record goes from one to the next; what fails in the
+    /// last goes where [`ConsumerBuilder::on_failure`] says. Default none.
+    ///
+    /// The consumer subscribes to these topics too, which have to exist. All members of the group need the same ones, and
+    /// the same topics in [`ConsumerBuilder::topics`]. A record keeps its key, so that its retries keep their order; the
+    /// order among it and the records behind it in its own topic is lost.
+    ///
+    /// [`Delivery::origin`] tells where the record was first read, and [`Delivery::attempt`] counts on. Its headers have the
+    /// names of [dead letters](ConsumerBuilder::dead_letter) with `indelible.retry.` before them; `indelible.retry.due` is
+    /// the moment before which it is not handled, in milliseconds since 1970. What
+    /// waits keeps its partition's share of `fetch.buffer.bytes` in use: 128 KiB for each partition are needed at least.
+    pub fn retry_topic(mut self, topic: impl AsRef<str>, delay: Duration) -> Self {
+        self.config.retry_topics.push(RetryTopic { topic: Arc::from(topic.as_ref()), delay });
+        self
+    }
+
+    /// `handler.retries`: how often a record whose handler failed is handled again, after pauses that grow from
+    /// `handler.retry.backoff.ms` on. Other partitions, or other keys with [`Order::Key`], go on meanwhile. Default 0: the
+    /// first failure is the last.
     pub fn handler_retries(mut self, retries: u32) -> Self {
         self.config.handler_retries = retries;
         self
@@ -231,7 +356,7 @@ impl ConsumerBuilder {
         if pattern.is_some() && !(self.topics.is_empty() && self.partitions.is_empty()) {
             return conflict("a consumer takes pattern(), topics() or assign(), one of them");
         }
-        let subscription = match (self.topics.is_empty(), self.partitions.is_empty()) {
+        let mut subscription = match (self.topics.is_empty(), self.partitions.is_empty()) {
             (true, true) if pattern.is_some() && self.group.is_none() => {
                 return conflict("a consumer without group cannot share topics: use assign() instead of pattern()");
             }
@@ -249,6 +374,7 @@ impl ConsumerBuilder {
         if self.group.as_ref().is_some_and(|group| group.is_empty()) {
             return conflict("the name of a group must not be empty");
         }
+        retry_topics::subscribe(&mut subscription, self.group.as_deref(), &self.config)?;
         let names: Vec<&Arc<str>> = match &subscription {
             Subscription::Topics(topics) => topics.iter().collect(),
             Subscription::Pattern(_) => Vec::new(),
@@ -257,7 +383,12 @@ impl ConsumerBuilder {
         if let Some(name) = names.iter().find(|name| name.is_empty() || name.len() > TOPIC_NAME_BYTES) {
             return conflict(&format!("{name:?} cannot be a topic's name: it has 1 to {TOPIC_NAME_BYTES} bytes"));
         }
-        let handle = ConsumerHandle { inbox: Arc::new(Inbox::default()), stats: Arc::new(Stats::default()) };
+        let commands = mpsc::unbounded_channel();
+        let handle = ConsumerHandle {
+            inbox: Arc::new(Inbox::default()),
+            stats: Arc::new(Stats::default()),
+            commands: commands.0.downgrade(),
+        };
         Ok(Consumer {
             client: self.client,
             group: self.group,
@@ -267,6 +398,7 @@ impl ConsumerBuilder {
             stop_when_idle: self.stop_when_idle,
             stop_at_end: self.stop_at_end,
             handle,
+            commands,
         })
     }
 
@@ -285,6 +417,22 @@ impl ConsumerBuilder {
     {
         self.build()?.run(handler).await
     }
+
+    /// Builds the consumer and runs it: see [`Consumer::run_batches`].
+    ///
+    /// # Errors
+    /// As [`ConsumerBuilder::build`] and [`Consumer::run_batches`].
+    ///
+    /// # Cancel safety
+    /// As [`Consumer::run`].
+    pub async fn run_batches<H, F, E>(self, most: usize, handler: H) -> Result<Summary, ConsumeError>
+    where
+        H: FnMut(Batch) -> F,
+        F: Future<Output = Result<(), E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.build()?.run_batches(most, handler).await
+    }
 }
 
 impl Consumer {
@@ -297,17 +445,23 @@ impl Consumer {
     /// `stop_when_idle` and `stop_at_end` ask for.
     ///
     /// Of each partition one record is with its handler at a time, in the order of offsets; partitions go on beside each
-    /// other. Handlers run inside this future, on the executor that polls it: any will do. A handler that returns `Ok`
-    /// has handled its record, and only then can the offset behind it be committed: in passing every
-    /// `auto.commit.interval.ms`, and in any case before partitions go to another member and before this returns.
-    /// Heartbeats go on whatever handlers do.
+    /// other. With [`Order::Key`] that holds for each key, and with [`Order::None`] there is no order; up to
+    /// [`workers`](ConsumerBuilder::workers) handlers are at work at once. Handlers run inside this future, on the executor
+    /// that polls it: any will do. A handler that returns `Ok` has handled its record, and only then can the offset behind
+    /// it be committed: in passing every `auto.commit.interval.ms`, and in any case before partitions go to another member
+    /// and before this returns. Heartbeats go on whatever handlers do.
+    ///
+    /// A handler that takes its time holds up what comes after it in its order, and nothing else. Records of its key that
+    /// were read meanwhile wait in memory. A partition is not read on while 10,000 of its records, or 4 MiB, wait behind
+    /// busy keys or between two attempts.
     ///
     /// A record is handled at least once: again after a crash, and when its partition moved while it was handled.
     ///
     /// # Errors
-    /// [`ConsumeError`]. When a handler returns an error or panics, nothing of that record is committed;
-    /// after `handler.retries` further attempts the consumer stops with [`ConsumeError::Handler`]. What was handled
-    /// before an error is committed before it is returned, or the error says that it could not be.
+    /// [`ConsumeError`]. A handler fails when it returns an error, panics, or takes longer than `handler.timeout.ms`.
+    /// Nothing of that record is committed. After `handler.retries` further attempts it is brought out of the way as
+    /// `handler.on.failure` says; by default the consumer stops with [`ConsumeError::Handler`]. What was handled before an
+    /// error is committed before it is returned, or the error says that it could not be.
     ///
     /// # Cancel safety
     /// Dropping the future drops the handlers at work: their records are not committed. What was handled is committed in
@@ -321,14 +475,60 @@ impl Consumer {
         self.runner(handler).await
     }
 
+    /// Hands batches to `handler`: each of one partition, in the order of offsets, of as many records as are there, at
+    /// least one and at most `most`. Nothing waits for a batch to fill up. As [`Consumer::run`] otherwise.
+    ///
+    /// When the handler succeeds, all records of the batch are handled. When it fails, none is: the same batch is handled
+    /// again up to `handler.retries` times, and then each of its records is brought out of the way as
+    /// `handler.on.failure` says.
+    ///
+    /// ```no_run
+    /// # async fn insert(_: &[indelible::Delivery]) -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn example(client: indelible::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let consumer = client.consumer("warehouse").topics(["orders"]);
+    /// consumer.run_batches(500, |batch| async move { insert(&batch).await }).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Consumer::run`], and [`ConsumeError::Config`] when `most` is 0, or `handler.order` is not
+    /// [`Order::Partition`].
+    ///
+    /// # Cancel safety
+    /// As [`Consumer::run`].
+    pub async fn run_batches<H, F, E>(self, most: usize, handler: H) -> Result<Summary, ConsumeError>
+    where
+        H: FnMut(Batch) -> F,
+        F: Future<Output = Result<(), E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()).into());
+        if self.config.order != Order::Partition {
+            return conflict(
+                "run_batches() hands out the records of a partition in their order: handler.order must be partition",
+            );
+        }
+        if most == 0 {
+            return conflict("run_batches() needs a batch size of 1 or more");
+        }
+        self.start::<H, F, Batch>(handler, most).await
+    }
+
     /// Starts fetching; what is returned hands out and commits while it is polled.
     pub(super) fn runner<H, F>(self, handler: H) -> Runner<H, F> {
-        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, stop_at_end, handle } = self;
-        let ConsumerHandle { inbox, stats } = handle;
+        self.start(handler, 1)
+    }
+
+    fn start<H, F, P>(self, handler: H, batch: usize) -> Runner<H, F, P> {
+        let Consumer { client, group, subscription, config, stop_after, stop_when_idle, stop_at_end, handle, commands } =
+            self;
+        let ConsumerHandle { inbox, stats, .. } = handle;
         let cluster = client.cluster().clone();
         let thread = cluster.thread().clone();
         let (to_fetcher, fetch_commands) = mpsc::unbounded_channel();
-        let (to_membership, commands) = mpsc::unbounded_channel();
+        let (to_membership, commands) = commands;
+        let disposer = Disposer::new(&config, group.as_ref(), &client, &stats);
+        disposer.look_for_topics();
         let fetch = FetchContext {
             cluster: cluster.clone(),
             config: config.clone(),
@@ -362,36 +562,47 @@ impl Consumer {
         if let Some(watched) = at_end {
             thread.spawn(watched.run());
         }
-        let backoff = config.handler_backoff;
-        let settings = RunSettings {
-            source: SourceSettings {
-                limits: DecodeLimits { batch_bytes: config.decompressed_max_bytes },
-                isolation: config.isolation,
-            },
-            retries: config.handler_retries,
-            backoff: Backoff::new(backoff, backoff.saturating_mul(HANDLER_BACKOFF_GROWTH)),
-            commit_records: config.commit_records,
-            stop_after,
-            shutdown_timeout: config.shutdown_timeout,
-        };
+        let settings = run_settings(&config, disposer, batch, stop_after);
         Runner::new(handler, settings, inbox, to_membership, stats, thread)
     }
 }
 
+fn run_settings(config: &ConsumerConfig, disposer: Disposer, batch: usize, stop_after: Option<u64>) -> RunSettings {
+    let backoff = config.handler_backoff;
+    let workers = match (config.workers, config.order) {
+        (0, Order::Partition) => usize::MAX,
+        (0, Order::Key | Order::None) => DEFAULT_WORKERS,
+        (workers, _) => workers,
+    };
+    let delays = !config.retry_topics.is_empty();
+    RunSettings {
+        source: SourceSettings {
+            limits: DecodeLimits { batch_bytes: config.decompressed_max_bytes },
+            isolation: config.isolation,
+        },
+        order: config.order,
+        workers,
+        batch: u32::try_from(batch).unwrap_or(u32::MAX).max(1),
+        handler_timeout: config.handler_timeout,
+        retries: config.handler_retries,
+        backoff: Backoff::new(backoff, backoff.saturating_mul(HANDLER_BACKOFF_GROWTH)),
+        keep: config.handler_retries > 0 || config.on_failure != OnFailure::Stop || delays,
+        disposer: (config.on_failure != OnFailure::Stop || delays).then_some(disposer),
+        delays,
+        commit_records: config.commit_records,
+        stop_after,
+        shutdown_timeout: config.shutdown_timeout,
+    }
+}
+
 /// Stops the consumer when nothing came for `idle`.
-async fn watch_idle(
-    idle: Duration,
-    inbox: Arc<Inbox>,
-    stats: Arc<Stats>,
-    running: mpsc::WeakUnboundedSender<crate::io::inbox::Command>,
-) {
+async fn watch_idle(idle: Duration, inbox: Arc<Inbox>, stats: Arc<Stats>, running: mpsc::WeakUnboundedSender<Command>) {
     const LOOKS: u32 = 10;
     let (mut seen, mut quiet) = ((0, 0), 0);
     while running.upgrade().is_some() {
         tokio::time::sleep((idle / LOOKS).max(Duration::from_millis(1))).await;
         let now = (stats.activity.get(), stats.records.get());
-        // A chunk counts as buffered until the handler of its last record is done.
-        let busy = stats.buffered_bytes.load(std::sync::atomic::Ordering::Relaxed) > 0;
+        let busy = stats.buffered_bytes.load(Ordering::Relaxed) > 0 || stats.in_hand.load(Ordering::Relaxed) > 0;
         quiet = if now == seen && now.0 > 0 && !busy { quiet + 1 } else { 0 };
         seen = now;
         if quiet >= LOOKS {

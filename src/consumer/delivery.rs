@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::dead_letter::{Family, Origin};
 use crate::io::inbox::{Assigned, Revoked};
 use crate::types::TopicPartition;
 use crate::wire::batch::RawRecord;
@@ -35,6 +36,25 @@ impl Delivery {
     pub(crate) fn at_attempt(mut self, attempt: u32) -> Delivery {
         self.attempt = attempt;
         self
+    }
+
+    /// The same record in memory of its own, so that it does not keep its batch while it waits.
+    pub(crate) fn detached(mut self) -> Delivery {
+        let RawRecord { key, value, headers, .. } = &mut self.record;
+        let start =
+            [key.as_ref(), value.as_ref()].into_iter().flatten().map(|range| range.start).fold(headers.start, u32::min);
+        let bytes = self.section.bytes.get(start as usize..headers.end as usize).map(Bytes::copy_from_slice);
+        let Some(bytes) = bytes else { return self };
+        for range in [key.as_mut(), value.as_mut(), Some(headers)].into_iter().flatten() {
+            *range = range.start - start..range.end - start;
+        }
+        self.section = Arc::new(Section { assigned: self.section.assigned.clone(), bytes });
+        self
+    }
+
+    /// What it shares with the other records of its batch.
+    pub(crate) fn section(&self) -> &Arc<Section> {
+        &self.section
     }
 
     /// Bytes of key and value.
@@ -103,9 +123,17 @@ impl Delivery {
         named.last().map(|(_, value)| value.unwrap_or_default())
     }
 
-    /// Which attempt this is, from 1: more than 1 only with `handler.retries`.
+    /// Which attempt this is, from 1: more than 1 only with `handler.retries`, and in a retry topic, where the attempts
+    /// before count too.
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        let before: u32 = Family::Retry.number(self, "attempts").unwrap_or(0);
+        self.attempt.saturating_add(before)
+    }
+
+    /// Where the record was first read, as its headers tell: for one that came through a retry topic, or was written to a
+    /// dead letter topic. None for all others.
+    pub fn origin(&self) -> Option<Origin> {
+        Family::Retry.origin(self).or_else(|| Family::DeadLetter.origin(self))
     }
 
     /// Records between this one and the end of its partition's log, as the last fetch knew it: 0 for the newest. With

@@ -1,191 +1,126 @@
-//! One partition's records on their way through the handler, one at a time.
+//! One partition: what was fetched of it, and which of its records may go to a handler next.
 
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
 
-use tokio::sync::oneshot;
-
+use super::alarms::Alarm;
 use super::delivery::Delivery;
-use super::source::{Item, Source};
+use super::dispose::Disposer;
+use super::order::{KEPT_BYTES, KEPT_RECORDS, Keys};
+use super::source::{Item, Next, Source, Step};
+use crate::config::Order;
 use crate::core::consume::watermark::{AssignmentEpoch, HandedOut};
-use crate::error::HandlerFailure;
-use crate::io::inbox::{Assigned, Inbox};
+use crate::io::inbox::Assigned;
+use crate::io::thread::IoThread;
 use crate::sync::lock;
 
 /// A partition, from its first assignment to the end of the consumer.
 ///
-/// ```text
-///  Idle ── record ──> Handling ── Ok ──> Idle
-///                       │  ^
-///                 failed │  │ time
-///                       v  │
-///                     Waiting        (retries left)
-/// ```
-/// An assignment that begins while the handler of an older one is still at work waits for it: one record at a time.
-pub(super) struct Lane<F> {
+/// When an assignment begins while records of an older one are with handlers, those count on: their partition (or key)
+/// stays busy until they are done, so that the order holds across assignments.
+pub(super) struct Lane {
     pub(super) assigned: Arc<Assigned>,
     pub(super) source: Source,
-    /// The next assignment, when a handler of this one is still at work.
-    pub(super) next: Option<(Arc<Assigned>, Source)>,
-    pub(super) state: LaneState,
-    /// The record in hand, kept while it may be handled again. Not part of the state, which is moved for each record.
-    pub(super) again: Option<Delivery>,
-    /// One place for every future of this lane: nothing is allocated for a record.
-    slot: Pin<Box<Option<F>>>,
-    signal: Arc<Signal>,
-    waker: Waker,
+    pub(super) keys: Keys,
+    /// Records or batches that are out of the source and not done, but for those behind busy keys.
+    pub(super) in_hand: usize,
+    /// Bytes of those that wait behind a key or between two attempts.
+    pub(super) kept_bytes: u64,
+    pub(super) alarm: Alarm,
+    /// Tells which records must not be handled yet, when there are such topics.
+    gate: Option<Arc<Gate>>,
 }
 
-/// Where a lane is.
+/// What records of retry topics wait at.
 #[derive(Debug)]
-pub(super) enum LaneState {
-    Idle,
-    Handling(InHand),
-    Waiting(InHand, oneshot::Receiver<()>),
+pub(super) struct Gate {
+    pub(super) disposer: Disposer,
+    pub(super) thread: IoThread,
 }
 
-/// The record that is with the handler.
-#[derive(Debug)]
-pub(super) struct InHand {
-    pub(super) token: HandedOut,
-    pub(super) offset: i64,
-    pub(super) attempt: u32,
-    pub(super) bytes: u64,
-}
-
-impl<F> Lane<F> {
-    /// A lane that has nothing yet; `index` is what it is woken under.
-    pub(super) fn new(assigned: Arc<Assigned>, source: Source, index: usize, inbox: &Arc<Inbox>) -> Lane<F> {
-        let signal = Arc::new(Signal { index, set: AtomicBool::new(false), inbox: inbox.clone() });
-        let waker = Waker::from(signal.clone());
-        let (slot, state) = (Box::pin(None), LaneState::Idle);
-        Lane { assigned, source, next: None, state, again: None, slot, signal, waker }
+impl Lane {
+    /// A lane that has nothing yet.
+    pub(super) fn new(assigned: Arc<Assigned>, source: Source, gate: Option<Arc<Gate>>) -> Lane {
+        let (keys, alarm) = (Keys::default(), Alarm::default());
+        Lane { assigned, source, keys, in_hand: 0, kept_bytes: 0, alarm, gate }
     }
 
-    /// Begins another assignment of the partition, at once or when the handler is done.
+    /// Begins another assignment of the partition.
     pub(super) fn assign(&mut self, assigned: Arc<Assigned>, source: Source) {
+        self.clear();
+        (self.assigned, self.source) = (assigned, source);
+    }
+
+    /// Drops all that is not with a handler yet.
+    pub(super) fn clear(&mut self) {
         self.source.clear();
-        if self.is_busy() {
-            self.next = Some((assigned, source));
-        } else {
-            (self.assigned, self.source) = (assigned, source);
-        }
+        self.kept_bytes -= self.keys.clear();
     }
 
     /// Appends `item` if it belongs to an assignment that counts.
     pub(super) fn push(&mut self, epoch: AssignmentEpoch, item: Item) {
-        let current = self.assigned.epoch == epoch && !self.is_revoked();
-        match &mut self.next {
-            Some((assigned, source)) if assigned.epoch == epoch => source.push(item),
-            _ if current => self.source.push(item),
-            _ => {}
+        if self.assigned.epoch == epoch && !self.is_revoked() {
+            self.source.push(item);
         }
-    }
-
-    /// Goes over to the assignment that waited.
-    pub(super) fn turn_over(&mut self) {
-        if let Some((assigned, source)) = self.next.take() {
-            (self.assigned, self.source) = (assigned, source);
-        }
-    }
-
-    /// Whether a record is with its handler, or waits to be handled again.
-    #[inline]
-    pub(super) fn is_busy(&self) -> bool {
-        !matches!(self.state, LaneState::Idle)
     }
 
     /// Whether no further record may be handed out.
+    #[inline]
     pub(super) fn is_revoked(&self) -> bool {
         self.assigned.revoked.load(Ordering::Acquire)
     }
 
-    /// The waker of this lane alone.
-    pub(super) fn waker(&self) -> &Waker {
-        &self.waker
-    }
-
-    /// What woke the lane is being looked at.
-    pub(super) fn on_driven(&self) {
-        self.signal.set.store(false, Ordering::Release);
-    }
-
-    /// Notes on the watermark that a record goes out.
-    pub(super) fn hand_out(&self, offset: i64, leader_epoch: i32) -> HandedOut {
-        lock(&self.assigned.watermark).hand_out(offset, leader_epoch)
-    }
-
-    /// The record in hand is not handled again here.
-    pub(super) fn let_go(&mut self) {
-        self.state = LaneState::Idle;
-        self.again = None;
-    }
-
-    /// Gives `delivery` to the handler. A panic of the handler itself counts as its failure.
+    /// Whether no further record may be handed out now.
     #[inline]
-    pub(super) fn call<H: FnMut(Delivery) -> F>(
-        &mut self,
-        handler: &mut H,
-        delivery: Delivery,
-    ) -> Option<HandlerFailure> {
-        match catch_unwind(AssertUnwindSafe(|| handler(delivery))) {
-            Ok(future) => {
-                self.slot.as_mut().set(Some(future));
+    pub(super) fn is_held(&self) -> bool {
+        self.is_revoked() || self.assigned.paused.load(Ordering::Acquire)
+    }
+
+    /// Whether order and bounds allow to read on, with at most `workers` handlers at once.
+    pub(super) fn may_read(&self, order: Order, workers: usize) -> bool {
+        match order {
+            Order::Partition => self.in_hand == 0,
+            Order::Key | Order::None => {
+                self.in_hand + self.keys.waiting() < KEPT_RECORDS.saturating_add(workers)
+                    && self.kept_bytes < KEPT_BYTES
+            }
+        }
+    }
+
+    /// Whether nothing that was read is left to be done.
+    pub(super) fn is_clear(&self) -> bool {
+        self.in_hand == 0 && self.keys.waiting() == 0
+    }
+
+    /// Until when the record has to wait, in milliseconds since 1970, if it has to.
+    #[inline]
+    pub(super) fn early(&self, next: &Next) -> Option<i64> {
+        self.gate.as_ref().and_then(|gate| gate.early(next))
+    }
+
+    /// The next record, if the one that comes next is there and may go out.
+    pub(super) fn next_record(&mut self) -> Option<Next> {
+        if self.is_held() {
+            return None;
+        }
+        match self.source.next()? {
+            Step::Record(next) if self.early(&next).is_none() => Some(next),
+            step => {
+                self.source.unread(step);
                 None
             }
-            Err(panic) => Some(HandlerFailure::Panic(panic_message(&*panic))),
         }
     }
-}
 
-impl<F, E> Lane<F>
-where
-    F: Future<Output = Result<(), E>>,
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    /// Lets the handler go on.
-    pub(super) fn poll(&mut self) -> Poll<Result<(), HandlerFailure>> {
-        let Some(future) = self.slot.as_mut().as_pin_mut() else { return Poll::Pending };
-        let mut context = Context::from_waker(&self.waker);
-        let outcome = match catch_unwind(AssertUnwindSafe(|| future.poll(&mut context))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(Ok(()))) => Ok(()),
-            Ok(Poll::Ready(Err(error))) => Err(HandlerFailure::of(error)),
-            Err(panic) => Err(HandlerFailure::Panic(panic_message(&*panic))),
-        };
-        // What the future still holds is dropped here; a panic of that is the handler's failure too.
-        match catch_unwind(AssertUnwindSafe(|| self.slot.as_mut().set(None))) {
-            Ok(()) => Poll::Ready(outcome),
-            Err(panic) => Poll::Ready(Err(HandlerFailure::Panic(panic_message(&*panic)))),
-        }
+    /// Notes on the watermark that the record is not done.
+    pub(super) fn open(&self, offset: i64, leader_epoch: i32) -> HandedOut {
+        lock(&self.assigned.watermark).hand_out(offset, leader_epoch)
     }
 }
 
-/// Wakes one lane.
-struct Signal {
-    index: usize,
-    set: AtomicBool,
-    inbox: Arc<Inbox>,
-}
-
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+impl Gate {
+    fn early(&self, next: &Next) -> Option<i64> {
+        let delivery = Delivery::new(next.section.clone(), next.record.clone(), 1);
+        self.disposer.due(&delivery).filter(|due| *due > self.thread.coarse_millis())
     }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.set.swap(true, Ordering::AcqRel) {
-            self.inbox.push_lane(self.index);
-        }
-    }
-}
-
-/// The text of a panic.
-pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").to_owned()
 }

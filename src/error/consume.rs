@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CallError, MetadataError};
+use super::{CallError, MetadataError, SendCause, SendError};
 use crate::config::ConfigError;
 use crate::types::TopicPartition;
 use crate::wire::ErrorCode;
@@ -35,6 +35,30 @@ pub enum ConsumeError {
         failure: HandlerFailure,
         /// Why what was handled before could not be committed, when it could not.
         commit: Option<Box<ConsumeError>>,
+    },
+    /// A handler failed at this record, and it could not be written to the dead letter or retry topic either. The record is
+    /// not committed: the next start of the group handles it again. It may be in that topic all the same, if
+    /// [`SendError::may_be_delivered`] says so.
+    #[error(
+        "the handler of {partition} offset {offset} failed{}: {failure}; and it could not be written to topic {topic:?}: \
+         {error}. {}",
+        attempts_text(.attempts),
+        way_out(.topic, .error)
+    )]
+    DeadLetter {
+        /// Where the record is.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+        /// The topic it was to be written to.
+        topic: Arc<str>,
+        /// How often it was handled.
+        attempts: u32,
+        /// What the handler said the last time.
+        failure: HandlerFailure,
+        /// Why it could not be written. It holds the record.
+        #[source]
+        error: Box<SendError>,
     },
     /// The position is not in the log: records were deleted before they were handled, or the log is not the one the
     /// offset was committed for. Decide, then commit another offset with Kafka's tools or set `offset.out.of.range`.
@@ -196,6 +220,7 @@ impl ConsumeError {
         match self {
             ConsumeError::Handler { .. } | ConsumeError::Commit { .. } => true,
             ConsumeError::Call(error) => error.is_retryable(),
+            ConsumeError::DeadLetter { error, .. } => error.is_retryable(),
             _ => false,
         }
     }
@@ -203,6 +228,18 @@ impl ConsumeError {
 
 fn attempts_text(attempts: &u32) -> String {
     if *attempts > 1 { format!(" {attempts} times") } else { String::new() }
+}
+
+/// What somebody can do about a dead letter that was refused.
+fn way_out(topic: &str, error: &SendError) -> String {
+    match error.cause() {
+        SendCause::TooLarge { .. } | SendCause::RecordRefused => format!(
+            "The record and the headers added to it have to fit: raise max.message.bytes of {topic:?}, then start again"
+        ),
+        SendCause::Refused => format!("See that this principal may write to {topic:?}, then start again"),
+        SendCause::Metadata(_) => format!("See that {topic:?} exists and can be described, then start again"),
+        _ => format!("Nothing of it is committed: start again when {topic:?} can be written"),
+    }
 }
 
 fn commit_text(commit: &Option<Box<ConsumeError>>) -> String {

@@ -3,11 +3,13 @@
 mod admin;
 mod call;
 mod consume;
+mod control;
 mod send;
 mod spool;
 
 pub use admin::*;
 pub use call::*;
 pub use consume::*;
+pub use control::*;
 pub use send::*;
 pub use spool::*;

@@ -32,6 +32,10 @@ pub(crate) enum FetchCommand {
     Start(Vec<(Arc<Assigned>, i64, i32)>),
     /// Fetch nothing more of these.
     End(Vec<Arc<Assigned>>),
+    /// Fetch nothing of these for now. What comes of requests that are out is kept.
+    Pause(Vec<Arc<Assigned>>),
+    /// Fetch these again.
+    Resume(Vec<Arc<Assigned>>),
 }
 
 /// What the fetcher works with.
@@ -136,6 +140,8 @@ impl Fetcher {
                 }
                 self.on_view();
             }
+            FetchCommand::Pause(held) => self.set_paused(&held, true),
+            FetchCommand::Resume(held) => self.set_paused(&held, false),
             FetchCommand::End(ended) => {
                 for ended in ended {
                     self.fetches.end(&ended.partition, ended.epoch);
@@ -144,6 +150,12 @@ impl Fetcher {
                     }
                 }
             }
+        }
+    }
+
+    fn set_paused(&mut self, held: &[Arc<Assigned>], paused: bool) {
+        for held in held {
+            self.fetches.set_paused(&held.partition, held.epoch, paused);
         }
     }
 

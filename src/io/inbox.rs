@@ -7,15 +7,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::offsets::SeekTo;
 use crate::core::consume::fetch::Chunk;
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
-use crate::error::ConsumeError;
+use crate::error::{ConsumeError, ControlError};
 use crate::metrics::Counter;
 use crate::sync::lock;
 use crate::types::TopicPartition;
@@ -30,7 +31,9 @@ pub(crate) struct Assigned {
     pub(crate) end: AtomicI64,
     /// No further record of it may be handed out. Set by [`Assigned::revoke`] alone.
     pub(crate) revoked: AtomicBool,
-    /// Who waits for that.
+    /// No record of it is handed out for now. [`Message::Resume`] tells when that is over.
+    pub(crate) paused: AtomicBool,
+    /// Who waits for the revocation.
     waiters: Mutex<Waiters>,
 }
 
@@ -43,8 +46,9 @@ struct Waiters {
 impl Assigned {
     /// A partition whose handling begins where `watermark` does.
     pub(crate) fn new(partition: TopicPartition, epoch: AssignmentEpoch, watermark: Watermark) -> Assigned {
-        let (watermark, end, revoked) = (Mutex::new(watermark), AtomicI64::new(-1), AtomicBool::new(false));
-        Assigned { partition, epoch, watermark, end, revoked, waiters: Mutex::default() }
+        let (watermark, end) = (Mutex::new(watermark), AtomicI64::new(-1));
+        let (revoked, paused) = (AtomicBool::new(false), AtomicBool::new(false));
+        Assigned { partition, epoch, watermark, end, revoked, paused, waiters: Mutex::default() }
     }
 
     /// No further record is handed out from here on; whoever waits for it is told. Once is enough, more does no harm.
@@ -154,24 +158,33 @@ pub(crate) enum Message {
     Fault(TopicPartition, AssignmentEpoch, ConsumeError),
     /// Hand out no more of these; tell when their handlers are done.
     Revoke(Vec<Arc<Assigned>>, oneshot::Sender<()>),
+    /// The partition is not paused any more.
+    Resume(TopicPartition),
     /// Stop in good order.
     Stop(StopReason),
     /// Stop: nothing can be fetched or committed any more.
     Failed(ConsumeError),
-    /// Handlers had their time to finish.
-    Expired,
+    /// The time has come that the future set its alarm to.
+    Alarm,
 }
 
-/// What the future tells the I/O thread. Its end tells to finish, too.
+/// Tells whoever holds the consumer's handle what became of it.
+pub(crate) type ControlReply = oneshot::Sender<Result<(), ControlError>>;
+
+/// What the future, or the handle, tells the I/O thread. Its end tells to finish, too.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Commit what is handled now, without waiting for the interval.
     Commit,
+    /// Hold these partitions back, or let them go on.
+    Pause(Vec<TopicPartition>, bool, ControlReply),
+    /// Go on at another place.
+    Seek(TopicPartition, SeekTo, ControlReply),
     /// Commit what is handled, leave the group, answer.
     Finish(oneshot::Sender<Result<(), ConsumeError>>),
 }
 
-/// Messages and woken lanes, and the future to wake.
+/// Messages and woken handlers, and the future to wake.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     state: Mutex<Waiting>,
@@ -180,7 +193,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Waiting {
     messages: VecDeque<Message>,
-    lanes: Vec<usize>,
+    slots: Vec<usize>,
     waker: Option<Waker>,
 }
 
@@ -190,9 +203,9 @@ impl Inbox {
         self.wake_after(|waiting| waiting.messages.push_back(message));
     }
 
-    /// The handler of lane `index` can go on.
-    pub(crate) fn push_lane(&self, index: usize) {
-        self.wake_after(|waiting| waiting.lanes.push(index));
+    /// The handler in slot `index` can go on.
+    pub(crate) fn push_slot(&self, index: usize) {
+        self.wake_after(|waiting| waiting.slots.push(index));
     }
 
     fn wake_after(&self, change: impl FnOnce(&mut Waiting)) {
@@ -207,10 +220,10 @@ impl Inbox {
     }
 
     /// Takes all that waits, into buffers that are empty. `waker` is woken once by what comes next.
-    pub(crate) fn take(&self, waker: &Waker, messages: &mut VecDeque<Message>, lanes: &mut Vec<usize>) {
+    pub(crate) fn take(&self, waker: &Waker, messages: &mut VecDeque<Message>, slots: &mut Vec<usize>) {
         let mut waiting = lock(&self.state);
         std::mem::swap(&mut waiting.messages, messages);
-        std::mem::swap(&mut waiting.lanes, lanes);
+        std::mem::swap(&mut waiting.slots, slots);
         if !waiting.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             waiting.waker = Some(waker.clone());
         }
@@ -322,7 +335,12 @@ pub(crate) struct Stats {
     pub(crate) bytes: Counter,
     pub(crate) handler_retries: Counter,
     pub(crate) discarded: Counter,
+    pub(crate) skipped: Counter,
+    pub(crate) dead_letters: Counter,
+    pub(crate) retried_later: Counter,
     pub(crate) buffered_bytes: AtomicU64,
+    /// Records with handlers, between two attempts, or behind others of their key.
+    pub(crate) in_hand: AtomicU64,
     pub(crate) fetches: Counter,
     pub(crate) fetch_failures: Counter,
     pub(crate) data_losses: Counter,
@@ -333,6 +351,8 @@ pub(crate) struct Stats {
     /// Counts anything that says that records still come.
     pub(crate) activity: Counter,
     pub(crate) assigned: Mutex<Option<Vec<Arc<Assigned>>>>,
+    /// Partitions that are ours and not among these, since it is not known yet where they begin. Set before the list.
+    pub(crate) beginning: AtomicUsize,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the one layer that reads clocks")]
 
+pub(crate) mod alarm;
 pub(crate) mod clock;
 
 pub(crate) mod cluster;
@@ -9,6 +10,7 @@ pub(crate) mod connect;
 
 pub(crate) mod connection;
 pub(crate) mod fetcher;
+pub(crate) mod history;
 pub(crate) mod inbox;
 pub(crate) mod membership;
 pub(crate) mod offsets;

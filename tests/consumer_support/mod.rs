@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use indelible::types::{Acks, ProducerIdentity, TopicId};
 use indelible::wire::batch::{RecordsBuilder, SealedBatch};
+use indelible::wire::requests::offset_commit::{OffsetCommitPartition, OffsetCommitRequest, OffsetCommitResponse};
 use indelible::wire::requests::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 use indelible::wire::{Request, encode_request, split_response_header};
 use indelible::{Client, ConsumerBuilder, Delivery};
@@ -57,6 +58,22 @@ pub fn write(cluster: &FakeCluster, topic: &str, partition: i32, values: &[&str]
     write_batch(cluster, topic, partition, [header, batch.section().bytes.clone()]);
 }
 
+/// Writes one batch of these keys and values.
+pub fn write_keyed<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    cluster: &FakeCluster,
+    topic: &str,
+    partition: i32,
+    records: impl IntoIterator<Item = (Option<K>, V)>,
+) {
+    let mut builder = RecordsBuilder::new(BytesMut::new());
+    for (key, value) in records {
+        builder.push(cluster.now_ms(), key.as_ref().map(AsRef::as_ref), Some(value.as_ref()), &[]).unwrap();
+    }
+    let batch = SealedBatch::new(builder.finish());
+    let header = batch.stamp(ProducerIdentity::NONE, -1, false);
+    write_batch(cluster, topic, partition, [header, batch.section().bytes.clone()]);
+}
+
 /// Writes a batch whose checksum is right and whose records are garbage.
 pub fn write_garbage(cluster: &FakeCluster, topic: &str, partition: i32) {
     let mut builder = RecordsBuilder::new(BytesMut::new());
@@ -80,17 +97,44 @@ fn write_batch(cluster: &FakeCluster, topic: &str, partition: i32, batch: [Bytes
             partitions: vec![ProducePartition { partition, batch }],
         }],
     };
-    let mut socket = TcpStream::connect(cluster.address(leader)).unwrap();
-    for part in encode_request(&request, VERSION, 1, "writer").unwrap() {
+    let response = call(cluster, leader, &request, VERSION);
+    assert!(response.topics[0].partitions[0].error.is_ok(), "{response:?}");
+}
+
+/// Commits an offset, its leader epoch and a text from outside of the group's members.
+pub fn write_commit(
+    cluster: &FakeCluster,
+    group: &str,
+    topic: &str,
+    partition: i32,
+    (offset, leader_epoch): (i64, i32),
+    metadata: &str,
+) {
+    const VERSION: i16 = 7;
+    let coordinator = cluster.look(|view| view.coordinator(group)).unwrap();
+    let committed = OffsetCommitPartition { partition, offset, leader_epoch, metadata: metadata.to_owned() };
+    let request = OffsetCommitRequest {
+        group: Arc::from(group),
+        generation: -1,
+        member_id: String::new(),
+        instance_id: None,
+        topics: vec![(Arc::from(topic), vec![committed])],
+    };
+    let response: OffsetCommitResponse = call(cluster, coordinator, &request, VERSION);
+    assert!(response.topics[0].1[0].1.is_ok(), "{response:?}");
+}
+
+fn call<R: Request>(cluster: &FakeCluster, broker: i32, request: &R, version: i16) -> R::Response {
+    let mut socket = TcpStream::connect(cluster.address(broker)).unwrap();
+    for part in encode_request(request, version, 1, "writer").unwrap() {
         socket.write_all(&part).unwrap();
     }
     let mut length = [0; 4];
     socket.read_exact(&mut length).unwrap();
     let mut frame = vec![0; u32::from_be_bytes(length) as usize];
     socket.read_exact(&mut frame).unwrap();
-    let (_, body) = split_response_header(ProduceRequest::KEY, VERSION, frame.into()).unwrap();
-    let response = ProduceRequest::decode(VERSION, body).unwrap();
-    assert!(response.topics[0].partitions[0].error.is_ok(), "{response:?}");
+    let (_, body) = split_response_header(R::KEY, version, frame.into()).unwrap();
+    R::decode(version, body).unwrap()
 }
 
 /// Values as they came to a handler.

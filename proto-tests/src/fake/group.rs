@@ -170,6 +170,10 @@ impl Group {
         self.members.keys().cloned().collect()
     }
 
+    pub(crate) fn has_classic_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     pub(crate) fn join(&mut self, ask: JoinAsk, now_ms: i64) -> Answer<Joined> {
         if !self.speaks(&ask) {
             return Answer::Now(Joined::refused(code::INCONSISTENT_GROUP_PROTOCOL, &ask.member_id));
@@ -454,10 +458,6 @@ impl Group {
     /// Whether anybody ever joined it or committed for it: a look-up makes an entry here, which is no group yet.
     pub(crate) fn exists(&self) -> bool {
         self.generation > 0 || !self.members.is_empty() || !self.pending.is_empty() || !self.offsets.is_empty()
-    }
-
-    pub(crate) fn has_members(&self) -> bool {
-        !self.members.is_empty()
     }
 
     pub(crate) fn protocol_type(&self) -> &str {

@@ -21,6 +21,7 @@ pub(crate) type Topics = BTreeMap<String, (Uuid, i32)>;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Beat {
     pub(crate) member: String,
+    pub(crate) client_id: String,
     pub(crate) epoch: i32,
     pub(crate) instance: Option<String>,
     pub(crate) rebalance_timeout_ms: Option<i64>,
@@ -37,8 +38,22 @@ pub(crate) struct Beaten {
     pub(crate) assignment: Option<BTreeSet<Key>>,
 }
 
+/// A member as ConsumerGroupDescribe tells it.
+#[derive(Debug)]
+pub(crate) struct ToldMember {
+    pub(crate) id: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) epoch: i32,
+    pub(crate) topics: BTreeSet<String>,
+    pub(crate) pattern: Option<String>,
+    pub(crate) assigned: BTreeSet<Key>,
+    pub(crate) target: BTreeSet<Key>,
+}
+
 #[derive(Debug, Default)]
 struct Member {
+    client_id: String,
     instance: Option<String>,
     epoch: i32,
     previous_epoch: i32,
@@ -80,6 +95,39 @@ impl NextGroup {
         self.epoch > 0
     }
 
+    pub(crate) fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// Kafka's word for where it is. The target is computed at once, so that it is never `Assigning`.
+    pub(crate) fn phase(&self) -> &'static str {
+        let settled = |member: &Member| member.revoking.is_empty() && member.epoch == self.epoch;
+        match self.is_empty() {
+            true => "Empty",
+            false if self.members.values().all(settled) => "Stable",
+            false => "Reconciling",
+        }
+    }
+
+    /// The name of a topic that the target was computed from.
+    pub(crate) fn topic_name(&self, id: Uuid) -> Option<&str> {
+        self.seen.iter().find(|(_, topic)| topic.0 == id).map(|(name, _)| name.as_str())
+    }
+
+    pub(crate) fn tell_members(&self) -> Vec<ToldMember> {
+        let of = |(id, member): (&String, &Member)| ToldMember {
+            id: id.clone(),
+            instance: member.instance.clone(),
+            client_id: member.client_id.clone(),
+            epoch: member.epoch,
+            topics: member.topics.clone(),
+            pattern: member.pattern.clone(),
+            assigned: member.assigned.clone(),
+            target: self.target.get(id).cloned().unwrap_or_default(),
+        };
+        self.members.iter().map(of).collect()
+    }
+
     pub(crate) fn epoch_of(&self, member: &str) -> Option<i32> {
         self.members.get(member).map(|member| member.epoch)
     }
@@ -109,6 +157,7 @@ impl NextGroup {
                 && (beat.topics.is_some() || beat.pattern.is_some());
         let Some(member) = self.members.get_mut(&id) else { return Err(code::UNKNOWN_MEMBER_ID) };
         member.last_seen_ms = now_ms;
+        member.client_id.clone_from(&beat.client_id);
         if let Some(timeout) = beat.rebalance_timeout_ms {
             member.rebalance_timeout_ms = timeout;
         }

@@ -3,10 +3,11 @@
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+use crate::core::consume::progress::Done;
 use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
 use crate::io::inbox::Releases;
-use crate::types::TopicPartition;
 use crate::types::{Compression, ProducerIdentity};
+use crate::types::{TopicId, TopicPartition};
 use crate::wire::batch::{RecordsBuilder, SealedBatch};
 
 const CRC_AT: usize = 17;
@@ -67,8 +68,9 @@ impl Story {
         loop {
             match self.source.next() {
                 None => return (offsets, None),
-                Some(Err(error)) => return (offsets, Some(error)),
-                Some(Ok(next)) => {
+                Some(Step::Fault(error)) => return (offsets, Some(*error)),
+                Some(Step::Jump(to)) => lock(&self.assigned.watermark).jump(to),
+                Some(Step::Record(next)) => {
                     offsets.push(next.record.offset);
                     let token = lock(&self.assigned.watermark).hand_out(next.record.offset, next.leader_epoch);
                     lock(&self.assigned.watermark).complete(token);
@@ -89,6 +91,31 @@ fn records_before_the_position_are_left_out_and_room_comes_back() {
     assert_eq!(story.drain().0, [11, 12]);
     assert_eq!(story.handled(), 13);
     assert_eq!(story.releases.take().chunks.len(), 1);
+}
+
+#[test]
+fn what_was_handled_under_an_earlier_assignment_is_not_handed_out_again() {
+    let mut story = Story::committed(10);
+    let done = Done { ranges: [(11, 13), (14, 15), (16, 18)].into(), leader_epoch: 0 };
+    let mark = Watermark::new(TopicPartition::new("orders", 0), AssignmentEpoch(1), 10, 0, Some(10));
+    *lock(&story.assigned.watermark) = mark.restored(TopicId::NONE, done);
+    // 17 is in the second batch, like 16; the third batch is beyond all that was done.
+    let log = [batch(10, &[b"a", b"b", b"c", b"d", b"e"]), batch(15, &[b"f", b"g", b"h"]), batch(18, &[b"i"])];
+    story.fetch(10, log.concat(), Vec::new());
+    assert_eq!(story.drain().0, [10, 13, 15, 18]);
+    assert_eq!(story.handled(), 19);
+}
+
+#[test]
+fn a_jump_forgets_what_was_handled_before() {
+    let mut story = Story::committed(10);
+    let done = Done { ranges: [(11, 13)].into(), leader_epoch: 0 };
+    let mark = Watermark::new(TopicPartition::new("orders", 0), AssignmentEpoch(1), 10, 0, Some(10));
+    *lock(&story.assigned.watermark) = mark.restored(TopicId::NONE, done);
+    story.fetch(10, batch(10, &[b"a", b"b"]), Vec::new());
+    story.source.push(Item::Jump(10));
+    story.fetch(10, batch(10, &[b"a", b"b"]), Vec::new());
+    assert_eq!(story.drain().0, [10, 10, 11]);
 }
 
 #[test]

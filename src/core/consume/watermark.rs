@@ -1,17 +1,19 @@
 //! How far a partition is handled: the only place where an offset becomes committable.
 //!
 //! ```text
-//!            committed      committable          passed
-//!                v               v                 v
-//!  ... 4 5 6 7 | 8  9  10  11  | 12   13  14  15  | 16 17 ...
+//!            committed      committable          passed            done by an earlier assignment
+//!                v               v                 v                        v
+//!  ... 4 5 6 7 | 8  9  10  11  | 12   13  14  15  | 16 17 18 19 20 | 21 22 23 24 | 25 ...
 //!                done, done,     open done open done   not handed out yet
 //! ```
 //! A record is handed out, then completed, in any order. What lies between two records that were handed out does not
-//! exist (compaction, control batches, aborted transactions) and is passed by.
+//! exist (compaction, control batches, aborted transactions) or was done before, and is passed by. Whatever is passed and
+//! not open is done, so that only open records are kept: behind one that takes for ever, any number costs nothing.
 
 use std::collections::VecDeque;
 
-use crate::types::TopicPartition;
+use super::progress::{Done, Log, Writer};
+use crate::types::{TopicId, TopicPartition};
 
 /// Counts assignments: what belongs to an older one than the current is late and has no effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,8 +27,10 @@ pub(crate) struct Committable {
     partition: TopicPartition,
     offset: i64,
     leader_epoch: i32,
+    metadata: String,
     assignment: AssignmentEpoch,
     jumps: u32,
+    beyond: u64,
 }
 
 impl Committable {
@@ -44,13 +48,19 @@ impl Committable {
     pub(crate) fn leader_epoch(&self) -> i32 {
         self.leader_epoch
     }
+
+    /// What is handled beyond the offset, as [`super::progress`] writes it; empty for nothing.
+    pub(crate) fn metadata(&self) -> &str {
+        &self.metadata
+    }
 }
 
-/// A record on its way through a handler. Not cloneable: it is completed once.
+/// A record on its way through a handler, or a run of records. Not cloneable: it is completed once.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HandedOut {
     assignment: AssignmentEpoch,
     offset: i64,
+    jumps: u32,
 }
 
 /// What became of a completion.
@@ -58,7 +68,8 @@ pub(crate) struct HandedOut {
 pub(crate) enum Completion {
     /// It counts.
     Counted,
-    /// Its assignment is over: another member may have the partition, so it has no effect.
+    /// Its assignment is over: another member may have the partition, or the position was set elsewhere, so it has no
+    /// effect.
     Discarded,
 }
 
@@ -67,22 +78,36 @@ pub(crate) enum Completion {
 pub(crate) struct Watermark {
     partition: TopicPartition,
     assignment: AssignmentEpoch,
-    /// Records handed out and not yet below the watermark, oldest first.
+    topic_id: TopicId,
+    /// Records handed out and not done, oldest first; between them some that are, which go when they outnumber the rest.
     open: VecDeque<Open>,
+    /// How many in `open` are done.
+    finished: usize,
     /// Everything below is open, handled, or not there.
     passed: i64,
     /// Leader epoch of what lies right below `passed`: a record, or a batch that was passed by.
     passed_epoch: i32,
-    /// Counts jumps: what was committed before one says nothing about what the group has after it.
+    /// Handled under an earlier assignment, and not passed yet.
+    before: Done,
+    /// Counts jumps: what was handed out or committed before one says nothing about what comes after it.
     jumps: u32,
     /// What the group has; none when it has nothing, so that the starting point itself is worth a commit.
     committed: Option<i64>,
+    /// Counts completions that did not move the offset: they are worth a commit for its metadata.
+    beyond: u64,
+    /// As far as that is committed, and with which text.
+    committed_beyond: u64,
+    committed_metadata: String,
+    /// Commits name no offsets beyond.
+    plain: bool,
     over: bool,
 }
 
 #[derive(Debug)]
 struct Open {
     offset: i64,
+    /// Behind the last record of the run.
+    end: i64,
     /// Where everything before it ends, and the leader epoch of that. Offset and epoch are committed as a pair: the
     /// broker takes an offset beyond the end of its epoch for a log that was cut (KIP-320), so that an offset behind a
     /// gap must not go with the epoch from before the gap.
@@ -90,6 +115,9 @@ struct Open {
     from_epoch: i32,
     done: bool,
 }
+
+/// Done records between open ones that are kept before it is worth while to look for them.
+const FINISHED_KEPT: usize = 64;
 
 impl Watermark {
     /// Starts at `start`, the first offset that is to be handled.
@@ -103,56 +131,129 @@ impl Watermark {
         leader_epoch: i32,
         committed: Option<i64>,
     ) -> Self {
-        let (open, passed, passed_epoch) = (VecDeque::new(), start, leader_epoch);
-        Watermark { partition, assignment, open, passed, passed_epoch, jumps: 0, committed, over: false }
+        Watermark {
+            partition,
+            assignment,
+            topic_id: TopicId::NONE,
+            open: VecDeque::new(),
+            finished: 0,
+            passed: start,
+            passed_epoch: leader_epoch,
+            before: Done::default(),
+            jumps: 0,
+            committed,
+            beyond: 0,
+            committed_beyond: 0,
+            committed_metadata: String::new(),
+            plain: false,
+            over: false,
+        }
+    }
+
+    /// With what is done beyond the start, and the id of the topic, under which commits name such offsets.
+    pub(crate) fn restored(mut self, topic_id: TopicId, done: Done) -> Self {
+        (self.topic_id, self.before) = (topic_id, done);
+        self
+    }
+
+    /// From now on commits name no offsets beyond theirs.
+    pub(crate) fn commit_plainly(&mut self) {
+        self.plain = true;
     }
 
     /// Notes that the record at `offset` goes to its handler.
+    #[inline]
     pub(crate) fn hand_out(&mut self, offset: i64, leader_epoch: i32) -> HandedOut {
+        self.hand_out_run(offset, offset.saturating_add(1), leader_epoch)
+    }
+
+    /// Notes that the records from `offset` to below `end` go to one handler together: they are done together.
+    #[inline]
+    pub(crate) fn hand_out_run(&mut self, offset: i64, end: i64, leader_epoch: i32) -> HandedOut {
         debug_assert!(offset >= self.passed, "records are handed out in their order");
-        self.open.push_back(Open { offset, from: self.passed, from_epoch: self.passed_epoch, done: false });
-        self.pass(offset.saturating_add(1), leader_epoch);
-        HandedOut { assignment: self.assignment, offset }
+        self.open.push_back(Open { offset, end, from: self.passed, from_epoch: self.passed_epoch, done: false });
+        self.pass(end, leader_epoch);
+        HandedOut { assignment: self.assignment, offset, jumps: self.jumps }
     }
 
     /// Notes that nothing below `offset` is left to hand out: a batch of this leader epoch ended in a gap, or was a
     /// control batch.
+    #[inline]
     pub(crate) fn pass(&mut self, offset: i64, leader_epoch: i32) {
         if offset > self.passed {
             (self.passed, self.passed_epoch) = (offset, leader_epoch);
+            self.before.drop_below(offset);
         }
     }
 
+    /// Whether the record at `offset` was handled under an earlier assignment, so that it must not be handed out; and the
+    /// next offset at which that may be otherwise. It stays true until the next jump.
+    pub(crate) fn is_done(&self, offset: i64) -> (bool, i64) {
+        self.before.look(offset)
+    }
+
     /// Goes on at `offset`, wherever that is: a policy of the application asked for a jump out of a range that is gone.
-    /// Nothing is with a handler then.
+    /// Records that are with handlers have no effect any more.
     pub(crate) fn jump(&mut self, offset: i64) {
         self.open.clear();
+        self.finished = 0;
         self.passed = offset;
         self.passed_epoch = -1;
+        self.before = Done::default();
         self.committed = None;
+        self.committed_metadata.clear();
         self.jumps = self.jumps.wrapping_add(1);
     }
 
     /// The handler of `record` succeeded.
+    #[inline]
     pub(crate) fn complete(&mut self, record: HandedOut) -> Completion {
-        if self.over || record.assignment != self.assignment {
+        if self.over || record.assignment != self.assignment || record.jumps != self.jumps {
             return Completion::Discarded;
         }
         if self.open.front().is_some_and(|first| first.offset == record.offset) {
             self.open.pop_front();
-        } else if let Ok(at) = self.open.binary_search_by_key(&record.offset, |open| open.offset) {
-            self.open[at].done = true;
-        }
-        while self.open.front().is_some_and(|first| first.done) {
-            self.open.pop_front();
+            while self.finished > 0 && self.open.front().is_some_and(|first| first.done) {
+                self.open.pop_front();
+                self.finished -= 1;
+            }
+        } else {
+            self.complete_beyond(record.offset);
         }
         Completion::Counted
+    }
+
+    /// All records below `offset` that were not handed out before are handled: they were done as soon as they came up.
+    /// `leader_epoch` is that of the last of them.
+    #[inline]
+    pub(crate) fn complete_at_once(&mut self, offset: i64, leader_epoch: i32) -> Completion {
+        if self.over {
+            return Completion::Discarded;
+        }
+        self.pass(offset, leader_epoch);
+        if !self.open.is_empty() {
+            self.beyond += 1;
+        }
+        Completion::Counted
+    }
+
+    fn complete_beyond(&mut self, offset: i64) {
+        let Ok(at) = self.open.binary_search_by_key(&offset, |open| open.offset) else { return };
+        let Some(open) = self.open.get_mut(at) else { return };
+        open.done = true;
+        self.finished += 1;
+        self.beyond += 1;
+        if self.finished > FINISHED_KEPT && self.finished > self.open.len() / 2 {
+            self.open.retain(|open| !open.done);
+            self.finished = 0;
+        }
     }
 
     /// The assignment is over: nothing can be completed or committed any more.
     pub(crate) fn close(&mut self) {
         self.over = true;
         self.open.clear();
+        self.finished = 0;
     }
 
     /// The offset below which all is handled.
@@ -165,27 +266,71 @@ impl Watermark {
         self.open.front().map(|first| first.offset)
     }
 
+    /// What the group has, as far as this assignment knows.
+    pub(crate) fn committed(&self) -> Option<i64> {
+        self.committed
+    }
+
     /// The offset below which all is handled, and the leader epoch of what lies right below it.
     fn below(&self) -> (i64, i32) {
         self.open.front().map_or((self.passed, self.passed_epoch), |first| (first.from, first.from_epoch))
     }
 
+    /// Whether there may be something to commit. Quick, and never false when there is.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.over && (self.moved() || !self.plain && self.beyond != self.committed_beyond)
+    }
+
+    fn moved(&self) -> bool {
+        self.committed.is_none_or(|committed| self.below().0 > committed)
+    }
+
     /// What can be committed now; none when the group has it already, or when the assignment is over.
     pub(crate) fn committable(&self) -> Option<Committable> {
+        if !self.is_dirty() {
+            return None;
+        }
         let (offset, leader_epoch) = self.below();
-        (!self.over && self.committed.is_none_or(|committed| offset > committed)).then(|| Committable {
-            partition: self.partition.clone(),
-            offset,
-            leader_epoch,
-            assignment: self.assignment,
-            jumps: self.jumps,
-        })
+        let metadata = if self.plain { String::new() } else { self.metadata(offset) };
+        if !self.moved() && metadata == self.committed_metadata {
+            return None;
+        }
+        let partition = self.partition.clone();
+        let (assignment, jumps, beyond) = (self.assignment, self.jumps, self.beyond);
+        Some(Committable { partition, offset, leader_epoch, metadata, assignment, jumps, beyond })
+    }
+
+    fn metadata(&self, offset: i64) -> String {
+        // Epochs only grow along the log.
+        let epoch = if self.before.ranges.is_empty() { self.passed_epoch } else { self.before.leader_epoch };
+        let log = Log { partition: &self.partition, topic_id: self.topic_id };
+        let mut writer = Writer::new(log, offset, epoch);
+        // What is passed by before the oldest open record may have been done under an earlier assignment.
+        let mut at = offset;
+        for open in self.open.iter().filter(|open| !open.done) {
+            writer.done(at, open.offset);
+            at = open.end;
+            if writer.is_full() {
+                break;
+            }
+        }
+        writer.done(at, self.passed);
+        for (from, end) in &self.before.ranges {
+            writer.done((*from).max(self.passed), *end);
+        }
+        writer.finish()
     }
 
     /// The coordinator has stored `done`.
     pub(crate) fn on_committed(&mut self, done: &Committable) {
-        if done.assignment == self.assignment && done.jumps == self.jumps {
-            self.committed = self.committed.max(Some(done.offset));
+        if done.assignment != self.assignment || done.jumps != self.jumps {
+            return;
+        }
+        let newer = |committed| (done.offset, done.beyond) >= (committed, self.committed_beyond);
+        if self.committed.is_none_or(newer) {
+            self.committed = Some(done.offset);
+            self.committed_beyond = done.beyond;
+            self.committed_metadata.clone_from(&done.metadata);
         }
     }
 
@@ -198,6 +343,9 @@ impl Watermark {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::progress;
     use super::*;
 
     fn watermark(start: i64) -> Watermark {
@@ -214,7 +362,7 @@ mod tests {
         let [a, b, c] = [10, 11, 12].map(|offset| mark.hand_out(offset, 3));
         assert_eq!(mark.complete(c), Completion::Counted);
         assert_eq!(mark.complete(b), Completion::Counted);
-        assert_eq!(offset(&mark), None);
+        assert_eq!(mark.handled(), 10);
         mark.complete(a);
         assert_eq!(offset(&mark), Some(13));
         assert_eq!(mark.committable().unwrap().leader_epoch(), 3);
@@ -314,48 +462,246 @@ mod tests {
         assert_eq!(offset(&mark), None);
     }
 
-    /// Thousands of random stories against the plainest model there is: a list of records with a flag each.
+    fn ranges(commit: &Committable) -> Done {
+        let partition = TopicPartition::new("orders", 0);
+        let log = Log { partition: &partition, topic_id: TopicId::NONE };
+        progress::read(commit.metadata(), log, commit.offset()).unwrap()
+    }
+
+    #[test]
+    fn what_is_handled_beyond_the_offset_is_committed_once() {
+        let mut mark = watermark(10);
+        let [_stuck, b, c, _open, e] = [10, 11, 12, 13, 14].map(|offset| mark.hand_out(offset, 3));
+        mark.complete(b);
+        let commit = mark.committable().unwrap();
+        assert_eq!((commit.offset(), ranges(&commit).ranges), (10, [(11, 12)].into()));
+        mark.on_committed(&commit);
+        assert_eq!(mark.committable(), None, "the group has it");
+        mark.complete(c);
+        mark.complete(e);
+        mark.pass(20, 4);
+        let commit = mark.committable().unwrap();
+        assert_eq!(ranges(&commit), Done { ranges: [(11, 13), (14, 20)].into(), leader_epoch: 4 });
+        mark.commit_plainly();
+        assert_eq!(mark.committable(), None, "the offset did not move");
+    }
+
+    #[test]
+    fn what_was_done_before_is_passed_by_and_committed_again() {
+        let before = Done { ranges: [(11, 13), (20, 30)].into(), leader_epoch: 3 };
+        let mut mark = watermark(10).restored(TopicId::NONE, before);
+        assert_eq!(mark.is_done(10), (false, 11));
+        assert_eq!(mark.is_done(11), (true, 13));
+        assert_eq!(mark.committable(), None, "nothing happened yet");
+        let first = mark.hand_out(10, 3);
+        mark.complete(first);
+        let commit = mark.committable().unwrap();
+        assert_eq!((commit.offset(), ranges(&commit).ranges), (11, [(11, 13), (20, 30)].into()));
+        let second = mark.hand_out(13, 3);
+        mark.complete(second);
+        let commit = mark.committable().unwrap();
+        assert_eq!((commit.offset(), ranges(&commit).ranges), (14, [(20, 30)].into()));
+        mark.jump(5);
+        assert_eq!(mark.is_done(20), (false, i64::MAX), "another log, perhaps");
+        assert_eq!(mark.committable().unwrap().metadata(), "");
+    }
+
+    /// Story: handlers are at work on several records when the position jumps back over them; then they finish.
+    #[test]
+    fn what_was_handed_out_before_a_jump_has_no_effect_after_it() {
+        let mut mark = watermark(0);
+        let old = mark.hand_out(5, 0);
+        mark.jump(5);
+        let _new = mark.hand_out(5, 0);
+        assert_eq!(mark.complete(old), Completion::Discarded);
+        assert_eq!(mark.handled(), 5);
+    }
+
+    #[test]
+    fn a_run_is_done_together() {
+        let mut mark = watermark(0);
+        let (stuck, run) = (mark.hand_out(0, 1), mark.hand_out_run(3, 9, 1));
+        mark.hand_out_run(9, 12, 1);
+        mark.complete(run);
+        assert_eq!(ranges(&mark.committable().unwrap()).ranges, [(1, 9)]);
+        mark.complete(stuck);
+        assert_eq!(offset(&mark), Some(9));
+    }
+
+    /// Story: one record takes for hours, and its partition goes on with other keys, 64 at a time.
+    #[test]
+    fn behind_a_stuck_record_any_number_costs_nothing() {
+        let mut mark = watermark(0);
+        let stuck = mark.hand_out(0, 0);
+        let mut handlers: VecDeque<HandedOut> = (1..64).map(|offset| mark.hand_out(offset, 0)).collect();
+        let mut random = Random(1);
+        for offset in 64..200_000 {
+            handlers.push_back(mark.hand_out(offset, 0));
+            let at = random.below(handlers.len() as u64) as usize;
+            let _ = handlers.swap_remove_back(at).map(|record| mark.complete(record));
+            assert!(mark.open.len() <= 2 * 65 + FINISHED_KEPT, "{} at {offset}", mark.open.len());
+        }
+        assert!(mark.open.capacity() < 512);
+        let done = ranges(&mark.committable().unwrap());
+        assert!(done.end().unwrap() > 199_000 && done.ranges.len() <= 65);
+        handlers.into_iter().for_each(|record| assert_eq!(mark.complete(record), Completion::Counted));
+        mark.complete(stuck);
+        assert_eq!(mark.handled(), 200_000);
+    }
+
+    /// Random lives of a group on one partition against the plainest model there is, a set of handled offsets: records in
+    /// any order, gaps, commits, crashes, and jumps.
     #[test]
     fn random_stories_agree_with_a_model() {
-        for seed in 1..400u64 {
+        for seed in 1..200u64 {
+            let mut story = Story::new(seed);
+            (0..300).for_each(|_| story.step());
+        }
+    }
+
+    struct Story {
+        random: Random,
+        seed: u64,
+        /// Offsets that hold a record.
+        log: BTreeSet<i64>,
+        handled: BTreeSet<i64>,
+        /// Without what an earlier life did not commit.
+        known: BTreeSet<i64>,
+        mark: Watermark,
+        handlers: Vec<(i64, i64, HandedOut)>,
+        /// Of an assignment that is over, or from before a jump.
+        late: Vec<HandedOut>,
+        position: i64,
+        /// What the group has, and what was handled then.
+        group: (i64, i32, String),
+        covered: BTreeSet<i64>,
+        epoch: u64,
+    }
+
+    impl Story {
+        fn new(seed: u64) -> Story {
             let mut random = Random(seed);
-            let mut mark = watermark(0);
-            let mut model: Vec<(i64, i64, bool)> = Vec::new();
-            let mut handlers: Vec<HandedOut> = Vec::new();
-            let (mut next, mut end) = (0, 0);
-            for _ in 0..300 {
-                match random.below(5) {
-                    0 | 1 => {
-                        next += random.below(3) as i64;
-                        handlers.push(mark.hand_out(next, 0));
-                        model.push((next, end, false));
-                        next += 1;
-                        end = end.max(next);
+            let log = (0..400).filter(|_| random.below(4) > 0).collect();
+            Story {
+                random,
+                seed,
+                log,
+                handled: BTreeSet::new(),
+                known: BTreeSet::new(),
+                mark: watermark(0),
+                handlers: Vec::new(),
+                late: Vec::new(),
+                position: 0,
+                group: (0, -1, String::new()),
+                covered: BTreeSet::new(),
+                epoch: 1,
+            }
+        }
+
+        fn step(&mut self) {
+            match self.random.below(40) {
+                0..=15 => self.hand_out(),
+                16..=33 => self.complete(),
+                34..=37 => self.commit(),
+                38 if self.random.below(4) == 0 => self.crash(),
+                39 if self.random.below(20) == 0 => self.jump(),
+                _ => {
+                    if let Some(late) = self.late.pop() {
+                        assert_eq!(self.mark.complete(late), Completion::Discarded, "seed {}", self.seed);
                     }
-                    2 => {
-                        next += random.below(4) as i64;
-                        mark.pass(next, 0);
-                        end = end.max(next);
-                    }
-                    _ if !handlers.is_empty() => {
-                        let record = handlers.swap_remove(random.below(handlers.len() as u64) as usize);
-                        model
-                            .iter_mut()
-                            .filter(|(offset, ..)| *offset == record.offset)
-                            .for_each(|(.., done)| *done = true);
-                        assert_eq!(mark.complete(record), Completion::Counted);
-                    }
-                    _ => {}
                 }
-                let lowest_open = model.iter().find(|(.., done)| !done).map_or(end, |(_, from, _)| *from);
-                assert_eq!(mark.handled(), lowest_open, "seed {seed}");
-                assert_eq!(mark.in_handlers(), handlers.len(), "seed {seed}");
-                if random.below(4) == 0
-                    && let Some(commit) = mark.committable()
-                {
-                    mark.on_committed(&commit);
-                    assert_eq!(mark.committable(), None, "seed {seed}");
+            }
+            self.check();
+        }
+
+        fn hand_out(&mut self) {
+            let most = 1 + self.random.below(3) as usize;
+            let mut run: Vec<i64> = Vec::new();
+            while run.len() < most {
+                let Some(next) = self.log.range(self.position..).next().copied() else { break };
+                if self.mark.is_done(next).0 {
+                    if !run.is_empty() {
+                        break;
+                    }
+                    assert!(self.handled.contains(&next), "seed {}: {next} is skipped", self.seed);
+                } else {
+                    assert!(!self.covered.contains(&next), "seed {}: {next} is repeated", self.seed);
+                    run.push(next);
                 }
+                self.position = next + 1;
+            }
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                if self.random.below(3) == 0 {
+                    assert_eq!(self.mark.complete_at_once(last + 1, 1), Completion::Counted);
+                    self.handled.extend(&run);
+                    return self.known.extend(&run);
+                }
+                self.handlers.push((*first, *last, self.mark.hand_out_run(*first, last + 1, 1)));
+            }
+            if self.random.below(8) == 0 {
+                self.position = self.log.range(self.position..).next().copied().unwrap_or(400);
+                self.mark.pass(self.position, 1);
+            }
+        }
+
+        fn complete(&mut self) {
+            if !self.handlers.is_empty() {
+                let at = self.random.below(self.handlers.len() as u64) as usize;
+                let (first, last, token) = self.handlers.swap_remove(at);
+                assert_eq!(self.mark.complete(token), Completion::Counted);
+                self.handled.extend(self.log.range(first..=last));
+                self.known.extend(self.log.range(first..=last));
+            }
+        }
+
+        fn commit(&mut self) {
+            let Some(commit) = self.mark.committable() else { return };
+            self.group = (commit.offset(), commit.leader_epoch(), commit.metadata().to_owned());
+            self.covered.clone_from(&self.known);
+            if self.random.below(4) > 0 {
+                self.mark.on_committed(&commit);
+                assert_eq!(self.mark.committable(), None, "seed {}", self.seed);
+            }
+        }
+
+        fn crash(&mut self) {
+            self.late.extend(self.handlers.drain(..).map(|(.., token)| token));
+            self.epoch += 1;
+            self.known.clone_from(&self.covered);
+            let (offset, leader_epoch, text) = &self.group;
+            let partition = TopicPartition::new("orders", 0);
+            let log = Log { partition: &partition, topic_id: TopicId::NONE };
+            let done = progress::read(text, log, *offset).unwrap();
+            let epoch = AssignmentEpoch(self.epoch);
+            self.position = *offset;
+            self.mark = Watermark::new(partition.clone(), epoch, *offset, *leader_epoch, Some(*offset))
+                .restored(TopicId::NONE, done);
+        }
+
+        fn jump(&mut self) {
+            let target = self.random.below(400) as i64;
+            self.late.extend(self.handlers.drain(..).map(|(.., token)| token));
+            self.mark.jump(target);
+            self.position = target;
+            // The log is another one from here on, as far as anybody knows.
+            self.handled = self.log.range(..target).copied().collect();
+            self.known.clone_from(&self.handled);
+            self.covered.clear();
+            self.commit();
+        }
+
+        fn check(&self) {
+            let seed = self.seed;
+            let handled = self.mark.handled();
+            let missing = self.log.range(..handled).find(|offset| !self.handled.contains(offset));
+            assert_eq!(missing, None, "seed {seed}: below {handled}");
+            assert_eq!(self.mark.in_handlers(), self.handlers.len(), "seed {seed}");
+            assert!(self.mark.open.len() <= 2 * self.handlers.len() + FINISHED_KEPT + 1, "seed {seed}");
+            let Some(commit) = self.mark.committable() else { return };
+            assert_eq!(commit.offset(), handled);
+            for (from, end) in ranges(&commit).ranges {
+                let unhandled = self.log.range(from..end).find(|offset| !self.handled.contains(offset));
+                assert_eq!(unhandled, None, "seed {seed}: claimed");
             }
         }
     }

@@ -78,6 +78,14 @@ pub(crate) fn heartbeat(code: ErrorCode) -> NextVerdict {
     }
 }
 
+/// Whether a refusal of the first heartbeat of KIP-848 means that the group, or the broker, has the classic protocol only.
+pub(crate) fn suggests_classic(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::INCONSISTENT_GROUP_PROTOCOL | ErrorCode::UNSUPPORTED_VERSION
+    )
+}
+
 /// What becomes of an offset after the answer to its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommitVerdict {
@@ -92,6 +100,8 @@ pub(crate) enum CommitVerdict {
     /// This member's generation is over: the offset is never committed by it. Whoever holds the partition now gets the
     /// records again.
     Fenced,
+    /// The broker allows less text: the same again without any.
+    WithoutMetadata,
     /// It can never succeed.
     Refused,
 }
@@ -111,6 +121,7 @@ pub(crate) fn commit(code: ErrorCode) -> CommitVerdict {
         | ErrorCode::UNKNOWN_MEMBER_ID
         | ErrorCode::FENCED_MEMBER_EPOCH
         | ErrorCode::FENCED_INSTANCE_ID => CommitVerdict::Fenced,
+        ErrorCode::OFFSET_METADATA_TOO_LARGE => CommitVerdict::WithoutMetadata,
         _ => CommitVerdict::Refused,
     }
 }

@@ -1,6 +1,7 @@
 //! Sending what watermarks allow to be committed, and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,9 @@ pub(super) struct Committer {
     pub(super) stats: Arc<Stats>,
     /// One commit at a time: an older one that is repeated must not overtake a newer one.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
-    /// KIP-848: the member's newest epoch. It changes while partitions stay, and commits go on under it.
+    /// The broker takes no metadata as long as ours.
+    pub(super) plain: Arc<AtomicBool>,
+    /// The member's newest generation, or epoch of KIP-848. It changes while partitions stay, and commits go on under it.
     pub(super) newest: Arc<Mutex<Option<Generation>>>,
 }
 
@@ -35,8 +38,12 @@ pub(super) struct Committer {
 pub(super) struct CommitFailure {
     /// The code, when the coordinator says that this member is not (or not in this generation) of the group.
     pub(super) fenced: Option<ErrorCode>,
+    /// The generation that the request named.
+    pub(super) generation: Option<Generation>,
     /// It will be refused however often it is sent.
     pub(super) hopeless: bool,
+    /// It is sent again at once, without metadata.
+    at_once: bool,
     pub(super) reason: String,
     pub(super) uncommitted: Vec<(TopicPartition, i64)>,
 }
@@ -71,19 +78,33 @@ impl Committer {
             // A watermark is closed when its partition is lost: what is committable now is good under the newest epoch.
             let newest = lock(&self.newest).clone();
             let newest = newest.filter(|newest| generation.is_some_and(|old| old.member_id == newest.member_id));
-            let Err(failure) = self.send(newest.as_ref().or(generation), &offsets).await else {
+            let named = newest.as_ref().or(generation);
+            let Err(mut failure) = self.send(named, &offsets).await else {
                 self.stats.commits.add(1);
                 return Ok(());
             };
+            failure.generation = named.cloned();
+            if failure.at_once {
+                continue;
+            }
             self.stats.commit_failures.add(1);
             attempt += 1;
             let pause = self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next());
             let in_time = deadline.is_some_and(|deadline| self.cluster.thread().now() + pause < deadline);
-            if failure.fenced.is_some() || failure.hopeless || !in_time {
+            // The group may have gone on while the request was under way.
+            let goes_on = named.is_some_and(|named| {
+                lock(&self.newest).as_ref().is_some_and(|now| now != named && now.member_id == named.member_id)
+            });
+            if failure.fenced.is_some() && !goes_on || failure.hopeless || !in_time {
                 return Err(failure);
             }
             tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
         }
+    }
+
+    /// Whether commits name no offsets beyond theirs, since the broker refused that.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed)
     }
 
     async fn send(
@@ -98,7 +119,7 @@ impl Committer {
                 partition: partition.partition,
                 offset: committable.offset(),
                 leader_epoch: committable.leader_epoch(),
-                metadata: String::new(),
+                metadata: committable.metadata().to_owned(),
             });
         }
         let request = OffsetCommitRequest {
@@ -108,8 +129,14 @@ impl Committer {
             instance_id: generation.and(self.instance_id.clone()),
             topics: topics.into_iter().collect(),
         };
-        let mut failure =
-            CommitFailure { fenced: None, hopeless: false, reason: String::new(), uncommitted: Vec::new() };
+        let mut failure = CommitFailure {
+            fenced: None,
+            generation: None,
+            hopeless: false,
+            at_once: false,
+            reason: String::new(),
+            uncommitted: Vec::new(),
+        };
         let answer = match self.cluster.coordinator(CoordinatorType::Group, &self.group, self.lane).await {
             Ok(connection) => connection.submit(&request, self.cluster.config().request_timeout).await,
             Err(error) => Err(error),
@@ -138,7 +165,24 @@ impl Committer {
                 }
                 CommitVerdict::Retry | CommitVerdict::Rebalancing => {}
                 CommitVerdict::FindCoordinator => self.cluster.coordinator_moved(CoordinatorType::Group, &self.group),
-                CommitVerdict::Fenced => failure.fenced = Some(code),
+                // Nobody is asked to join again for partitions that were assigned by hand: others share the group.
+                CommitVerdict::Fenced => {
+                    failure.fenced = Some(code);
+                    failure.hopeless |= generation.is_none();
+                }
+                CommitVerdict::WithoutMetadata if !committable.metadata().is_empty() => {
+                    self.plain.store(true, Ordering::Relaxed);
+                    lock(&assigned.watermark).commit_plainly();
+                    failure.at_once = true;
+                    tracing::warn!(
+                        group = %self.group,
+                        partition = %committable.partition(),
+                        bytes = committable.metadata().len(),
+                        "the broker's offset.metadata.max.bytes is too small: what is handled beyond the committed offset \
+                         will be repeated after a crash"
+                    );
+                }
+                CommitVerdict::WithoutMetadata => failure.hopeless = true,
                 CommitVerdict::Refused => failure.hopeless = true,
             }
             failure.reason = format!("{code}: {}", code.meaning());

@@ -54,22 +54,23 @@ impl Group {
         either!(self, member => member.on_coordinator(now, id, found));
     }
 
-    pub(super) fn on_unanswered(&mut self, now: Instant, id: RequestId) {
-        either!(self, member => member.on_unanswered(now, id));
+    /// The topics of a pattern have changed: the coordinator of KIP-848 sees that itself.
+    pub(super) fn subscribe(&mut self, now: Instant, topics: Vec<Arc<str>>) {
+        if let Group::Classic(member) = self {
+            member.subscribe(now, topics);
+        }
     }
 
-    pub(super) fn on_impossible(&mut self, now: Instant) {
-        either!(self, member => member.on_impossible(now));
+    pub(super) fn on_unanswered(&mut self, now: Instant, id: RequestId) {
+        either!(self, member => member.on_unanswered(now, id));
     }
 
     pub(super) fn is_revoking(&self) -> bool {
         either!(self, member => member.is_revoking())
     }
 
-    pub(super) fn subscribe(&mut self, now: Instant, topics: Vec<Arc<str>>) {
-        if let Group::Classic(member) = self {
-            member.subscribe(now, topics);
-        }
+    pub(super) fn on_impossible(&mut self, now: Instant) {
+        either!(self, member => member.on_impossible(now));
     }
 
     pub(super) fn on_commit_refused(&mut self, now: Instant, generation: &Generation, error: ErrorCode) {

@@ -2,6 +2,7 @@
 //! fetcher and to the future that runs handlers. Partitions assigned by hand take the same way, without the group.
 
 mod commit;
+mod control;
 mod member;
 mod next;
 mod pattern;
@@ -17,20 +18,21 @@ use tokio::task::JoinSet;
 use super::cluster::{Cluster, Lane};
 use super::fetcher::{FetchCommand, sleep_until};
 use super::inbox::{Assigned, Command, Inbox, Message, Stats};
-use super::offsets::{self, Start};
+use super::offsets::{self, SeekTo, Start};
 use crate::config::ConsumerConfig;
 use crate::core::consume::group::classic::{self, GroupConfig, Joined};
 use crate::core::consume::group::next::Beaten;
-use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
+use crate::core::consume::group::{Action, GroupFailure, RequestId};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::consume::slow::SlowWatch;
-use crate::core::consume::watermark::{AssignmentEpoch, Watermark};
+use crate::core::consume::watermark::AssignmentEpoch;
 use crate::error::{CallError, ConsumeError};
 use crate::sync::lock;
 use crate::types::{TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
+use control::{Control, Sought};
 use member::Group;
 use pattern::PatternWatch;
 pub(crate) use pattern::all_topics;
@@ -42,8 +44,8 @@ pub(crate) enum Subscription {
     Topics(Vec<Arc<str>>),
     /// Topics whose names match, those to come too.
     Pattern(TopicPattern),
-    /// Partitions, each perhaps from a given offset on.
-    Partitions(Vec<(TopicPartition, Option<i64>)>),
+    /// Partitions, each perhaps from a given place on.
+    Partitions(Vec<(TopicPartition, Option<SeekTo>)>),
 }
 
 /// What the membership works with.
@@ -65,20 +67,22 @@ enum Event {
     Synced(RequestId, ErrorCode, bytes::Bytes),
     Heartbeat(RequestId, ErrorCode),
     Left(RequestId),
+    /// All topics there are.
+    Topics(Result<Vec<Arc<str>>, CallError>),
     /// Whether the group is to be joined by KIP-848.
     Protocol(bool),
     Beaten(RequestId, Beaten),
     Resolved(RequestId, BTreeMap<TopicId, Arc<str>>),
-    /// All topics there are.
-    Topics(Result<Vec<Arc<str>>, CallError>),
     /// No answer, and none to come.
     Unanswered(RequestId),
     /// An answer that cannot be, such as a version that the broker does not have.
     Impossible(ConsumeError),
+    /// Where some partitions of an assignment begin.
     Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
-    Committed(Option<Generation>, Result<(), CommitFailure>),
+    Sought(Sought),
+    Committed(Result<(), CommitFailure>),
     /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
-    GivenBack(u64, Option<Generation>, Result<(), CommitFailure>),
+    GivenBack(u64, Result<(), CommitFailure>),
 }
 
 struct Membership {
@@ -97,6 +101,7 @@ struct Membership {
     epoch: AssignmentEpoch,
     /// Look-ups of positions that are under way.
     positions: JoinSet<()>,
+    control: Control,
     /// What the newest revocation gives back, and its number: an older one's end means nothing.
     giving_back: Vec<Arc<Assigned>>,
     revocation: u64,
@@ -153,6 +158,7 @@ impl Membership {
             lane: context.cluster.own_lane(),
             stats: context.stats.clone(),
             turn: Arc::default(),
+            plain: Arc::default(),
             newest: Arc::default(),
         });
         let next_commit = now + config.commit_interval;
@@ -168,6 +174,7 @@ impl Membership {
             owned: HashMap::new(),
             epoch: AssignmentEpoch(0),
             positions: JoinSet::new(),
+            control: Control::default(),
             giving_back: Vec::new(),
             revocation: 0,
             next_commit,
@@ -192,7 +199,7 @@ impl Membership {
         }
     }
 
-    /// Becomes a member of the group by the classic protocol.
+    /// Becomes a member by the classic protocol.
     fn join(&mut self, topics: Vec<Arc<str>>) {
         let (cluster, config) = (&self.context.cluster, &self.context.config);
         let group = GroupConfig {
@@ -267,6 +274,8 @@ impl Membership {
     fn on_command(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Commit) => self.commit_in_passing(),
+            Some(Command::Pause(partitions, paused, reply)) => self.pause(partitions, paused, reply),
+            Some(Command::Seek(partition, to, reply)) => self.seek(partition, to, reply),
             Some(Command::Finish(reply)) => self.finish(Some(reply)),
             None => {
                 self.alone = true;
@@ -285,18 +294,18 @@ impl Membership {
             return;
         }
         let Some(committer) = self.committer.clone() else { return };
-        if self.assigned.iter().all(|assigned| lock(&assigned.watermark).committable().is_none()) {
+        if self.assigned.iter().all(|assigned| !lock(&assigned.watermark).is_dirty()) {
             return;
         }
         self.committing = true;
         let (assigned, events) = (self.assigned.clone(), self.events.clone());
         tokio::spawn(async move {
             let outcome = committer.commit(generation.as_ref(), &assigned, None).await;
-            let _ = events.send(Event::Committed(generation, outcome));
+            let _ = events.send(Event::Committed(outcome));
         });
     }
 
-    fn on_committed(&mut self, generation: Option<Generation>, outcome: Result<(), CommitFailure>) {
+    fn on_committed(&mut self, outcome: Result<(), CommitFailure>) {
         self.committing = false;
         match outcome {
             Ok(()) => self.failed_commits = 0,
@@ -309,7 +318,7 @@ impl Membership {
                         "handled offsets cannot be committed; still trying"
                     );
                 }
-                self.on_commit_failure(generation, &failure);
+                self.on_commit_failure(&failure);
                 if failure.hopeless {
                     self.fail_commit(failure);
                 }
@@ -317,10 +326,10 @@ impl Membership {
         }
     }
 
-    fn on_commit_failure(&mut self, generation: Option<Generation>, failure: &CommitFailure) {
+    fn on_commit_failure(&mut self, failure: &CommitFailure) {
         let now = self.now();
-        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, generation, failure.fenced) {
-            group.on_commit_refused(now, &generation, code);
+        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, &failure.generation, failure.fenced) {
+            group.on_commit_refused(now, generation, code);
         }
     }
 
@@ -331,7 +340,7 @@ impl Membership {
     }
 
     /// Begins partitions: at which offset? Others that are ours go on meanwhile.
-    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<i64>)>) {
+    fn assign(&mut self, partitions: Vec<(TopicPartition, Option<SeekTo>)>) {
         self.epoch.0 += 1;
         let epoch = self.epoch;
         self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
@@ -339,14 +348,19 @@ impl Membership {
         if partitions.is_empty() && !self.owned.is_empty() {
             return; // all stays as it was
         }
+        self.count_beginning();
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
         let events = self.events.clone();
         self.positions.spawn(async move {
             let group = group.as_ref().map(|(name, lane)| (name, *lane));
-            let starts = offsets::starts(&cluster, &config, group, partitions).await;
-            let _ = events.send(Event::Positions(epoch, starts));
+            let found = |starts| {
+                let _ = events.send(Event::Positions(epoch, Ok(starts)));
+            };
+            if let Err(error) = offsets::starts(&cluster, &config, group, partitions, &found).await {
+                let _ = events.send(Event::Positions(epoch, Err(error)));
+            }
         });
     }
 
@@ -359,20 +373,9 @@ impl Membership {
             Ok(starts) => starts,
             Err(error) => return self.context.inbox.push(Message::Failed(error)),
         };
-        let mut fetched = Vec::with_capacity(starts.len());
-        for Start { partition, offset, leader_epoch, committed } in starts {
-            if self.owned.get(&partition) != Some(&epoch) {
-                continue;
-            }
-            let watermark = Watermark::new(partition.clone(), epoch, offset, leader_epoch, committed);
-            let assigned = Arc::new(Assigned::new(partition, epoch, watermark));
-            self.context.inbox.push(Message::Assign(assigned.clone()));
-            self.assigned.push(assigned.clone());
-            fetched.push((assigned, offset, leader_epoch));
-        }
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
-        self.context.stats.activity.add(1);
-        let _ = self.context.fetcher.send(FetchCommand::Start(fetched));
+        let current = |start: &Start| self.owned.get(&start.partition) == Some(&epoch);
+        let starts = starts.into_iter().filter(current).collect();
+        self.begin(starts);
     }
 
     /// Stops handing out, so that nothing new begins; what is lost ends at once, what is not is waited for and committed.
@@ -380,6 +383,7 @@ impl Membership {
         for partition in partitions {
             self.owned.remove(partition);
         }
+        self.forget_control(partitions);
         if self.owned.is_empty() {
             self.positions.abort_all();
         }
@@ -423,7 +427,7 @@ impl Membership {
                 Some(committer) => committer.commit(generation.as_ref(), &assigned, Some(thread.now() + last)).await,
                 None => Ok(()),
             };
-            let _ = events.send(Event::GivenBack(revocation, generation, outcome));
+            let _ = events.send(Event::GivenBack(revocation, outcome));
         });
     }
 
@@ -444,7 +448,7 @@ impl Membership {
             lock(&assigned.watermark).close();
         }
         self.assigned.retain(|assigned| !closed.iter().any(|closed| Arc::ptr_eq(assigned, closed)));
-        *lock(&self.context.stats.assigned) = Some(self.assigned.clone());
+        self.publish();
     }
 
     /// Everything that is left ends at once.
@@ -490,17 +494,18 @@ impl Membership {
     fn on_event(&mut self, event: Event) {
         let now = self.now();
         match event {
-            Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
-            Event::Protocol(next) => return self.on_protocol(next),
+            Event::Committed(outcome) => return self.on_committed(outcome),
             Event::Topics(topics) => return self.on_topics(topics),
+            Event::Protocol(next) => return self.on_protocol(next),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
-            Event::GivenBack(revocation, generation, outcome) => {
+            Event::Sought(sought) => return self.on_sought(sought),
+            Event::GivenBack(revocation, outcome) => {
                 if revocation != self.revocation {
                     return;
                 }
                 if let Err(failure) = outcome {
                     tracing::warn!(reason = failure.reason, "a last commit before giving partitions back failed");
-                    self.on_commit_failure(generation, &failure);
+                    self.on_commit_failure(&failure);
                     if self.group.as_ref().is_some_and(|group| !group.is_over() && !group.is_revoking()) {
                         // The group went on to a generation in which it can be committed: that is waited for, and
                         // everything is revoked again then.
@@ -548,7 +553,7 @@ impl Membership {
                 request => self.request(request),
             }
         }
-        self.publish_epoch();
+        self.publish_generation();
         if self.finishing.is_some() && self.group.as_ref().is_some_and(Group::is_over) {
             self.finished();
         }

@@ -35,7 +35,7 @@ fn refused(error: i16) -> ConsumerGroupHeartbeatResponse {
 fn heartbeat(call: &Call, request: &ConsumerGroupHeartbeatRequest) -> Result<ConsumerGroupHeartbeatResponse, i16> {
     let now_ms = call.shared.clock.now_ms();
     let mut state = call.shared.lock();
-    if coordinated(&mut state, call.broker, &request.group_id)?.has_members() {
+    if coordinated(&mut state, call.broker, &request.group_id)?.has_classic_members() {
         return Err(code::GROUP_ID_NOT_FOUND);
     }
     let topics: Topics = state
@@ -45,6 +45,7 @@ fn heartbeat(call: &Call, request: &ConsumerGroupHeartbeatRequest) -> Result<Con
         .collect();
     let beat = Beat {
         member: request.member_id.to_string(),
+        client_id: call.client_id.clone(),
         epoch: request.member_epoch,
         instance: request.instance_id.as_ref().map(|instance| instance.to_string()),
         rebalance_timeout_ms: Some(i64::from(request.rebalance_timeout_ms)).filter(|timeout| *timeout >= 0),
