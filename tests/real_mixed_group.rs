@@ -354,6 +354,30 @@ fn next_generation_groups_with_java() {
     });
 }
 
+/// A service is rolled over from the classic protocol to the new one, and back: the coordinator carries the group over
+/// while members of both are in it.
+#[test]
+fn members_of_both_protocols_in_one_group() {
+    let cluster = RealCluster::shared().unwrap();
+    let client = client(&cluster);
+    let cooperative = Agree::Classic("cooperative-sticky", "CooperativeStickyAssignor");
+    let range = Agree::Classic("range", "RangeAssignor");
+    let pairs = [(range, Agree::Next), (cooperative, Agree::Next), (Agree::Next, range), (Agree::Next, cooperative)];
+    std::thread::scope(|scope| {
+        for (number, (first, second)) in pairs.into_iter().enumerate() {
+            let (cluster, client) = (&*cluster, &client);
+            scope.spawn(move || {
+                let mut story = Story::new(cluster, client, format!("carried-over-{number}"));
+                let start = |story: &Story<'_>, agree: Agree| -> Box<dyn Member> {
+                    Box::new(Ours::start(agree.ours(client, &story.group, &story.topic)))
+                };
+                let member = start(&story, first);
+                story.tell(member, |story| start(story, second));
+            });
+        }
+    });
+}
+
 #[test]
 fn classic_groups_with_kcat() {
     if !has_kcat() {

@@ -209,11 +209,6 @@ impl NextMember {
         self.joined
     }
 
-    /// Whether what [`Action::Revoke`] named is still to be given back.
-    pub(crate) fn is_revoking(&self) -> bool {
-        self.revoking.is_some()
-    }
-
     /// Whether the member has left for good.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Left | State::Failed)
