@@ -46,3 +46,7 @@ pub use record::{OwnedRecord, Record};
 #[cfg(doctest)]
 #[doc = include_str!("../docs/spool.md")]
 mod spool_chapter {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/groups.md")]
+mod groups_chapter {}

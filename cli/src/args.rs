@@ -29,7 +29,9 @@ const EXIT_CODES: &str = "Exit codes:
   3  the cluster cannot be reached, or refuses what was asked
   4  a file, a pipe or the system on this side failed: standard output closed, a file that cannot be read
 
-Each error is one line on standard error that begins with \"indelible: \".";
+Each error is one line on standard error that begins with \"indelible: \".
+
+INDELIBLE_LOG=warn in the environment (error, info, debug, trace) has what the library notices written there as well.";
 
 impl Arguments {
     /// Parses the process's own command line.

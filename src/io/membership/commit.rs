@@ -1,8 +1,8 @@
 //! Sending what watermarks allow to be committed, and nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::core::consume::group::Generation;
@@ -29,6 +29,8 @@ pub(super) struct Committer {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// The broker takes no metadata as long as ours.
     pub(super) plain: Arc<AtomicBool>,
+    /// KIP-848: the member's newest epoch. It changes while partitions stay, and commits go on under it.
+    pub(super) newest: Arc<Mutex<Option<Generation>>>,
 }
 
 /// A commit that did not go through.
@@ -71,7 +73,10 @@ impl Committer {
             if offsets.is_empty() {
                 return Ok(());
             }
-            let Err(failure) = self.send(generation, &offsets).await else {
+            // A watermark is closed when its partition is lost: what is committable now is good under the newest epoch.
+            let newest = lock(&self.newest).clone();
+            let newest = newest.filter(|newest| generation.is_some_and(|old| old.member_id == newest.member_id));
+            let Err(failure) = self.send(newest.as_ref().or(generation), &offsets).await else {
                 self.stats.commits.add(1);
                 return Ok(());
             };
