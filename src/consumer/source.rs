@@ -134,15 +134,18 @@ impl Source {
         let batch = self.batch.as_mut()?;
         match batch.records.next() {
             Some(Ok(record)) if record.offset >= batch.from => {
-                self.position = record.offset.saturating_add(1);
                 if record.offset >= self.look {
-                    let (done, until) = lock(&self.assigned.watermark).is_done(record.offset);
+                    let mut watermark = lock(&self.assigned.watermark);
+                    let (done, until) = watermark.is_done(record.offset);
                     if done {
                         batch.from = until;
+                        self.position = until.min(batch.last_offset.saturating_add(1));
+                        watermark.pass(self.position, batch.leader_epoch);
                         return None;
                     }
                     self.look = until;
                 }
+                self.position = record.offset.saturating_add(1);
                 let (section, leader_epoch) = (batch.section.clone(), batch.leader_epoch);
                 Some(Step::Record(Next { section, record, leader_epoch }))
             }
