@@ -16,9 +16,8 @@ use super::run::{RunSettings, Runner, Summary};
 use super::source::SourceSettings;
 use super::until_end::Watched;
 use crate::client::Client;
-use crate::config::{
-    ConfigError, ConsumerConfig, OffsetReset, OnDataLoss, OnFailure, Order, OutOfRange, RetryTopic, Settings,
-};
+use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
+use crate::config::{OnDataLoss, OnFailure, Order, RetryTopic};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::retry::Backoff;
 use crate::error::ConsumeError;

@@ -78,6 +78,14 @@ pub(crate) fn heartbeat(code: ErrorCode) -> NextVerdict {
     }
 }
 
+/// Whether a refusal of the first heartbeat of KIP-848 means that the group, or the broker, has the classic protocol only.
+pub(crate) fn suggests_classic(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::INCONSISTENT_GROUP_PROTOCOL | ErrorCode::UNSUPPORTED_VERSION
+    )
+}
+
 /// What becomes of an offset after the answer to its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommitVerdict {

@@ -22,7 +22,7 @@ use super::offsets::{self, SeekTo, Start};
 use crate::config::ConsumerConfig;
 use crate::core::consume::group::classic::{self, GroupConfig, Joined};
 use crate::core::consume::group::next::Beaten;
-use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
+use crate::core::consume::group::{Action, GroupFailure, RequestId};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::consume::slow::SlowWatch;
 use crate::core::consume::watermark::AssignmentEpoch;
@@ -80,9 +80,9 @@ enum Event {
     /// Where some partitions of an assignment begin.
     Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
     Sought(Sought),
-    Committed(Option<Generation>, Result<(), CommitFailure>),
+    Committed(Result<(), CommitFailure>),
     /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
-    GivenBack(u64, Option<Generation>, Result<(), CommitFailure>),
+    GivenBack(u64, Result<(), CommitFailure>),
 }
 
 struct Membership {
@@ -301,11 +301,11 @@ impl Membership {
         let (assigned, events) = (self.assigned.clone(), self.events.clone());
         tokio::spawn(async move {
             let outcome = committer.commit(generation.as_ref(), &assigned, None).await;
-            let _ = events.send(Event::Committed(generation, outcome));
+            let _ = events.send(Event::Committed(outcome));
         });
     }
 
-    fn on_committed(&mut self, generation: Option<Generation>, outcome: Result<(), CommitFailure>) {
+    fn on_committed(&mut self, outcome: Result<(), CommitFailure>) {
         self.committing = false;
         match outcome {
             Ok(()) => self.failed_commits = 0,
@@ -318,7 +318,7 @@ impl Membership {
                         "handled offsets cannot be committed; still trying"
                     );
                 }
-                self.on_commit_failure(generation, &failure);
+                self.on_commit_failure(&failure);
                 if failure.hopeless {
                     self.fail_commit(failure);
                 }
@@ -326,10 +326,10 @@ impl Membership {
         }
     }
 
-    fn on_commit_failure(&mut self, generation: Option<Generation>, failure: &CommitFailure) {
+    fn on_commit_failure(&mut self, failure: &CommitFailure) {
         let now = self.now();
-        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, generation, failure.fenced) {
-            group.on_commit_refused(now, &generation, code);
+        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, &failure.generation, failure.fenced) {
+            group.on_commit_refused(now, generation, code);
         }
     }
 
@@ -427,7 +427,7 @@ impl Membership {
                 Some(committer) => committer.commit(generation.as_ref(), &assigned, Some(thread.now() + last)).await,
                 None => Ok(()),
             };
-            let _ = events.send(Event::GivenBack(revocation, generation, outcome));
+            let _ = events.send(Event::GivenBack(revocation, outcome));
         });
     }
 
@@ -494,18 +494,18 @@ impl Membership {
     fn on_event(&mut self, event: Event) {
         let now = self.now();
         match event {
-            Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
+            Event::Committed(outcome) => return self.on_committed(outcome),
             Event::Topics(topics) => return self.on_topics(topics),
             Event::Protocol(next) => return self.on_protocol(next),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
             Event::Sought(sought) => return self.on_sought(sought),
-            Event::GivenBack(revocation, generation, outcome) => {
+            Event::GivenBack(revocation, outcome) => {
                 if revocation != self.revocation {
                     return;
                 }
                 if let Err(failure) = outcome {
                     tracing::warn!(reason = failure.reason, "a last commit before giving partitions back failed");
-                    self.on_commit_failure(generation, &failure);
+                    self.on_commit_failure(&failure);
                     if self.group.as_ref().is_some_and(|group| !group.is_over() && !group.is_revoking()) {
                         // The group went on to a generation in which it can be committed: that is waited for, and
                         // everything is revoked again then.
@@ -553,7 +553,7 @@ impl Membership {
                 request => self.request(request),
             }
         }
-        self.publish_epoch();
+        self.publish_generation();
         if self.finishing.is_some() && self.group.as_ref().is_some_and(Group::is_over) {
             self.finished();
         }

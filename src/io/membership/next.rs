@@ -11,14 +11,15 @@ use super::{Event, Membership, Subscription};
 use crate::config::{ConsumerConfig, GroupProtocol};
 use crate::core::consume::group::next::{Beat, Beaten, NextConfig, NextMember};
 use crate::core::consume::group::{GroupFailure, RequestId};
+use crate::core::verdict::group::suggests_classic;
 use crate::error::CallError;
 use crate::io::cluster::{Cluster, Lane};
 use crate::sync::lock;
 use crate::types::TopicId;
+use crate::wire::ApiKey;
 use crate::wire::requests::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use crate::wire::requests::metadata::{MetadataRequest, MetadataTopics};
-use crate::wire::{ApiKey, ErrorCode};
 
 /// A heartbeat is answered at once or not at all, and brokers give members up after 45 seconds of silence.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -53,14 +54,15 @@ impl Membership {
         if self.group.is_some() || self.finishing.is_some() {
             return;
         }
-        if !next {
-            match self.context.subscription.clone() {
-                Subscription::Topics(topics) => self.join(topics),
-                // Joining begins with the first list of topics, for with nothing it would cost a rebalance.
-                Subscription::Pattern(pattern) => self.pattern = Some(PatternWatch::new(pattern, self.now())),
-                Subscription::Partitions(_) => {}
+        match self.context.subscription.clone() {
+            Subscription::Partitions(_) => return,
+            Subscription::Topics(topics) if !next => return self.join(topics),
+            // Joining begins with the first list of topics, for with nothing it would cost a rebalance.
+            Subscription::Pattern(pattern) if !next => {
+                self.pattern = Some(PatternWatch::new(pattern, self.now()));
+                return;
             }
-            return;
+            Subscription::Topics(_) | Subscription::Pattern(_) => {}
         }
         let random = self.context.cluster.thread().random();
         let mut bytes = [0; 16];
@@ -78,9 +80,7 @@ impl Membership {
     /// Whether the group cannot be joined by the new protocol, and is by the classic one instead.
     pub(super) fn falls_back(&mut self, failure: &GroupFailure) -> bool {
         let Some(Group::Next(member)) = &self.group else { return false };
-        let refused =
-            [ErrorCode::GROUP_ID_NOT_FOUND, ErrorCode::INCONSISTENT_GROUP_PROTOCOL, ErrorCode::UNSUPPORTED_VERSION];
-        let refuses = failure.code.is_some_and(|code| refused.contains(&code));
+        let refuses = failure.code.is_some_and(suggests_classic);
         if member.has_joined() || !refuses || protocol(&self.context.config) != GroupProtocol::Auto {
             return false;
         }
@@ -95,10 +95,10 @@ impl Membership {
         true
     }
 
-    /// Tells commits that are under way, and repeated, which epoch is good now.
-    pub(super) fn publish_epoch(&self) {
-        if let (Some(committer), Some(Group::Next(member))) = (&self.committer, &self.group) {
-            *lock(&committer.newest) = member.generation();
+    /// Tells commits that are under way, and repeated, which generation or epoch is good now.
+    pub(super) fn publish_generation(&self) {
+        if let Some(committer) = &self.committer {
+            *lock(&committer.newest) = self.group.as_ref().and_then(Group::generation);
         }
     }
 
@@ -122,7 +122,7 @@ impl Membership {
             request.assignor.clone_from(&config.remote_assignor);
             match &self.context.subscription {
                 Subscription::Topics(topics) => request.topics = Some(topics.clone()),
-                // The coordinator looks for topics itself.
+                // The broker wants a match of the whole name, as we do.
                 Subscription::Pattern(pattern) => request.pattern = Some(pattern.text().to_string()),
                 Subscription::Partitions(_) => {}
             }
@@ -151,8 +151,13 @@ impl Membership {
 
 /// The protocol that the settings ask for: a setting that only the classic one has is a choice, too.
 fn protocol(config: &ConsumerConfig) -> GroupProtocol {
+    let default = ConsumerConfig::default();
+    let classic_only = config.classic_only
+        || config.session_timeout != default.session_timeout
+        || config.heartbeat_interval != default.heartbeat_interval
+        || config.assignors != default.assignors;
     match config.group_protocol {
-        GroupProtocol::Auto if config.classic_only => GroupProtocol::Classic,
+        GroupProtocol::Auto if classic_only => GroupProtocol::Classic,
         chosen => chosen,
     }
 }

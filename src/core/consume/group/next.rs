@@ -209,6 +209,11 @@ impl NextMember {
         self.joined
     }
 
+    /// Whether what [`Action::Revoke`] named is still to be given back.
+    pub(crate) fn is_revoking(&self) -> bool {
+        self.revoking.is_some()
+    }
+
     /// Whether the member has left for good.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Left | State::Failed)
@@ -252,17 +257,13 @@ impl NextMember {
         }
     }
 
-    /// Whether what [`Action::Revoke`] named is still to be given back.
-    pub(crate) fn is_revoking(&self) -> bool {
-        self.revoking.is_some() || self.state == State::Lost
-    }
-
     /// A request cannot be made or answered, now or ever: the driver tells the application, which then stops.
-    pub(crate) fn on_impossible(&mut self, _now: Instant) {
+    pub(crate) fn on_impossible(&mut self, now: Instant) {
         self.hopeless = true;
         if self.state == State::Leaving {
             self.state = State::Left;
         }
+        self.advance(now);
     }
 
     /// The coordinator does not answer, or is it no more.
