@@ -1,0 +1,29 @@
+//! A consumer can be stopped at any moment of its beginning.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod consumer_support;
+
+use consumer_support::*;
+use std::time::Duration;
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn a_consumer_that_is_stopped_while_it_begins_ends() {
+    for protocol in ["classic", "auto"] {
+        let cluster = cluster("orders", 3);
+        for round in 0..60u32 {
+            write(&cluster, "orders", 0, &["record"]);
+            let client = client(&cluster).await;
+            let consumer = client.consumer("billing").topics(["orders"]).property("group.protocol", protocol);
+            let consumer = consumer.build().unwrap();
+            let handle = consumer.handle();
+            let running = tokio::spawn(consumer.run(|_| async { Ok::<(), String>(()) }));
+            tokio::time::sleep(Duration::from_micros(u64::from(round) * 150)).await;
+            handle.shutdown();
+            let ended = timeout(PATIENCE, running).await;
+            assert!(ended.is_ok(), "{protocol}: stopped after {} µs, and does not end", round * 150);
+            ended.unwrap().unwrap().unwrap();
+        }
+    }
+}
