@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Assignor;
 use crate::core::consume::assignor::{self, Counts, Member};
+use crate::core::consume::ops;
 use crate::core::consume::protocol;
 use crate::io::spool::Written;
 use crate::types::TopicPartition;
@@ -24,6 +25,11 @@ impl SpoolStory {
     pub fn recover(&self, edits: &[u8], within: impl Fn(usize, &mut dyn FnMut())) {
         self.0.recover(edits, within);
     }
+}
+
+/// Lives the life of a consumer's membership as `input` says, against a model, and panics when that breaks a promise.
+pub fn group_ops(input: &[u8]) {
+    let _ = ops::live(input);
 }
 
 /// Reads `bytes` as one of the things that members of a group send each other through the coordinator.

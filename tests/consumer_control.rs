@@ -153,11 +153,14 @@ async fn fetch_answer_after_a_seek() {
     let cluster = filled(1);
     let running = Running::noting(billing(&client(&cluster).await));
     eventually("all", || running.seen.len() == 10).await;
-    cluster.inject(Fault::once(FaultAction::Delay(Duration::from_millis(300))).api(FETCH));
-    write(&cluster, "orders", 0, &["late"]);
-    running.handle.seek("orders", 0, SeekTo::Offset(4)).await.unwrap();
-    eventually("from there on", || running.seen.len() == 17).await;
-    assert_eq!(offsets(&running.seen), (0..10).chain(4..11).collect::<Vec<_>>());
+    let late = cluster.inject(Fault::once(FaultAction::DelayAnswer(Duration::from_millis(300))).api(FETCH));
+    running.handle.seek("orders", 0, SeekTo::Beginning).await.unwrap();
+    eventually("the answer is held back", || cluster.look(|view| view.struck(late)) == 1).await;
+    running.handle.seek("orders", 0, SeekTo::Offset(7)).await.unwrap();
+    eventually("from there on", || running.seen.len() >= 13).await;
+    write(&cluster, "orders", 0, &["new"]);
+    eventually("and on", || offsets(&running.seen).ends_with(&[10])).await;
+    assert_eq!(offsets(&running.seen), (0..10).chain(7..11).collect::<Vec<_>>());
     running.stop().await;
 }
 

@@ -192,7 +192,8 @@ async fn finish_waits_for_what_was_pulled_and_withdraws_the_rest() {
     let cluster = cluster("orders", 2);
     (0..2).for_each(|partition| write(&cluster, "orders", partition, &["1", "2"]));
     let client = client(&cluster).await;
-    let mut deliveries = billing(&client).deliveries().unwrap();
+    // Longer than this test: what nobody took is not waited for.
+    let mut deliveries = billing(&client).shutdown_timeout(PATIENCE * 3).deliveries().unwrap();
     let out = pull(&mut deliveries).await.unwrap();
     let (partition, revoked) = (out.partition(), out.revoked());
     let finishing = tokio::spawn(deliveries.finish());

@@ -21,12 +21,12 @@ pub(super) struct Source {
     queue: VecDeque<Item>,
     chunk: Option<OpenChunk>,
     batch: Option<OpenBatch>,
-    /// From this offset on the watermark is to be asked what was handled before, under an earlier assignment.
-    look: i64,
     /// What was taken and could not be used yet.
     unread: Option<Step>,
     /// The offset behind the last record that went out or was passed.
     position: i64,
+    /// From this offset on the watermark is to be asked what was handled before, under an earlier assignment.
+    look: i64,
 }
 
 /// How batches are read.
@@ -94,8 +94,8 @@ impl Source {
     /// Nothing fetched yet.
     pub(super) fn new(assigned: Arc<Assigned>, settings: SourceSettings) -> Source {
         let position = lock(&assigned.watermark).handled();
-        let (queue, chunk, batch, unread) = (VecDeque::new(), None, None, None);
-        Source { assigned, settings, queue, chunk, batch, look: i64::MIN, unread, position }
+        let (queue, look) = (VecDeque::new(), i64::MIN);
+        Source { assigned, settings, queue, chunk: None, batch: None, unread: None, position, look }
     }
 
     /// Appends what was fetched.
@@ -134,15 +134,18 @@ impl Source {
         let batch = self.batch.as_mut()?;
         match batch.records.next() {
             Some(Ok(record)) if record.offset >= batch.from => {
-                self.position = record.offset.saturating_add(1);
                 if record.offset >= self.look {
-                    let (done, until) = lock(&self.assigned.watermark).is_done(record.offset);
+                    let mut watermark = lock(&self.assigned.watermark);
+                    let (done, until) = watermark.is_done(record.offset);
                     if done {
                         batch.from = until;
+                        self.position = until.min(batch.last_offset.saturating_add(1));
+                        watermark.pass(self.position, batch.leader_epoch);
                         return None;
                     }
                     self.look = until;
                 }
+                self.position = record.offset.saturating_add(1);
                 let (section, leader_epoch) = (batch.section.clone(), batch.leader_epoch);
                 Some(Step::Record(Next { section, record, leader_epoch }))
             }
@@ -191,8 +194,7 @@ impl Source {
                     self.chunk = Some(OpenChunk { batches, from: chunk.from, aborted, _lease: lease });
                 }
                 Item::Jump(offset) => {
-                    self.look = i64::MIN;
-                    self.position = offset;
+                    (self.position, self.look) = (offset, i64::MIN);
                     return Some(Step::Jump(offset));
                 }
                 Item::Fault(error) => return Some(Step::Fault(Box::new(error))),

@@ -54,14 +54,15 @@ impl Membership {
         if self.group.is_some() || self.finishing.is_some() {
             return;
         }
-        if !next {
-            match self.context.subscription.clone() {
-                Subscription::Topics(topics) => self.join(topics),
-                // Joining begins with the first list of topics, for with nothing it would cost a rebalance.
-                Subscription::Pattern(pattern) => self.pattern = Some(PatternWatch::new(pattern, self.now())),
-                Subscription::Partitions(_) => {}
+        match self.context.subscription.clone() {
+            Subscription::Partitions(_) => return,
+            Subscription::Topics(topics) if !next => return self.join(topics),
+            // Joining begins with the first list of topics, for with nothing it would cost a rebalance.
+            Subscription::Pattern(pattern) if !next => {
+                self.pattern = Some(PatternWatch::new(pattern, self.now()));
+                return;
             }
-            return;
+            Subscription::Topics(_) | Subscription::Pattern(_) => {}
         }
         let random = self.context.cluster.thread().random();
         let mut bytes = [0; 16];
@@ -121,7 +122,7 @@ impl Membership {
             request.assignor.clone_from(&config.remote_assignor);
             match &self.context.subscription {
                 Subscription::Topics(topics) => request.topics = Some(topics.clone()),
-                // The coordinator looks for topics itself.
+                // The broker wants a match of the whole name, as we do.
                 Subscription::Pattern(pattern) => request.pattern = Some(pattern.text().to_string()),
                 Subscription::Partitions(_) => {}
             }

@@ -254,15 +254,16 @@ impl NextMember {
 
     /// Whether what [`Action::Revoke`] named is still to be given back.
     pub(crate) fn is_revoking(&self) -> bool {
-        self.revoking.is_some() || self.state == State::Lost
+        self.revoking.is_some()
     }
 
     /// A request cannot be made or answered, now or ever: the driver tells the application, which then stops.
-    pub(crate) fn on_impossible(&mut self, _now: Instant) {
+    pub(crate) fn on_impossible(&mut self, now: Instant) {
         self.hopeless = true;
         if self.state == State::Leaving {
             self.state = State::Left;
         }
+        self.advance(now);
     }
 
     /// The coordinator does not answer, or is it no more.
