@@ -21,7 +21,8 @@ pub struct ConsumerConfig {
     /// third of the session timeout.
     pub heartbeat_interval: Duration,
     /// `max.poll.interval.ms`: how long a rebalance waits for this member to finish the records in its handlers. Default
-    /// 5 min. Unlike Java's, a slow handler alone never costs the membership: heartbeats go on meanwhile.
+    /// 5 min. Unlike Java's, a slow handler alone never costs the membership: heartbeats go on meanwhile. One that takes
+    /// longer than this is warned of, and counted in [`ConsumerMetrics::slow_handlers`](crate::ConsumerMetrics::slow_handlers).
     pub rebalance_timeout: Duration,
     /// `fetch.min.bytes`: the broker waits until it has so many. Default 1. More saves requests and delays records.
     pub fetch_min_bytes: usize,

@@ -76,8 +76,9 @@ fn of_two_claims_the_newer_generation_is_believed_and_in_the_same_neither() {
     let counts = counts(&[("t", 4)]);
     let assignment = assign(Assignor::Sticky, &[late.clone(), early.clone()], &counts);
     assert_eq!(show(&assignment), ["t-0 t-3", "t-1 t-2"]);
-    let same = Member { generation: Some(4), ..early };
-    let assignment = assign(Assignor::Sticky, &[late, same], &counts);
+    let one = had(member("c1", None, &["t"]), 4, &[("t", 1), ("t", 2)]);
+    let other = had(member("c2", None, &["t"]), 4, &[("t", 2), ("t", 3)]);
+    let assignment = assign(Assignor::Sticky, &[one, other], &counts);
     assert_eq!(show(&assignment), ["t-0 t-1", "t-2 t-3"]);
 }
 
