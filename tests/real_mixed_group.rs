@@ -452,6 +452,8 @@ fn longest_wait(cluster: &RealCluster, client: &Client, program: &Arc<Program>, 
             .map(|(_, waited)| *waited)
             .collect();
         assert!(waits.len() > 20, "{}: partitions stayed", story.what);
+        let quiet = seen.iter().skip(settled + 30).map(|(_, waited)| *waited).max();
+        println!("{}: with nobody coming or going a record waited {quiet:?} ms at most", story.what);
         waits.into_iter().max().unwrap()
     })
 }
@@ -473,7 +475,7 @@ fn partitions_that_stay_are_not_paused() {
         [cooperative, Agree::Next, eager].map(start).into_iter().map(|story| story.join().unwrap()).collect()
     });
     println!("the longest waits, in ms: cooperative {}, KIP-848 {}, eager {}", waits[0], waits[1], waits[2]);
-    // On a busy machine some hundred milliseconds are its own.
-    assert!(waits[0] < 1500 && waits[1] < 1500, "partitions that stayed were paused: {waits:?} ms");
-    assert!(waits[2] > 2000, "the slow member holds up nobody: this shows nothing ({waits:?} ms)");
+    // A pause lasts until the slow member polls, four seconds after the last time; a busy machine alone takes one now and then.
+    assert!(waits[0] < 2500 && waits[1] < 2500, "partitions that stayed were paused: {waits:?} ms");
+    assert!(waits[2] > 2500, "the slow member holds up nobody: this shows nothing ({waits:?} ms)");
 }
