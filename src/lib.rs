@@ -50,3 +50,7 @@ mod spool_chapter {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/groups.md")]
 mod groups_chapter {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/consumer.md")]
+mod consumer_chapter {}

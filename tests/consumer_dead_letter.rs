@@ -363,7 +363,7 @@ async fn what_waits_in_retry_topics_does_not_use_up_the_fetch_buffer() {
     let consumer = consumer.buffer_bytes(1 << 20).build().unwrap();
     let handle = consumer.handle();
     let running = tokio::spawn(consumer.run(picky));
-    eventually("what waits is fetched", || handle.metrics().buffered_bytes >= 800_000).await;
+    eventually("what waits is fetched", || handle.metrics().buffered_bytes >= 400_000).await;
     for n in 0..20 {
         write(&cluster, "orders", 0, &[&format!("{n} {}", "y".repeat(10_000))]);
     }

@@ -131,7 +131,9 @@ async fn commit_of_old_generation() {
     write(&cluster, "orders", 0, &["a", "b", "c"]);
     let client = client(&cluster).await;
     cluster.inject(Fault::once(FaultAction::Error(ILLEGAL_GENERATION)).api(OFFSET_COMMIT));
-    let consumer = billing(&client).build().unwrap();
+    // All three are handled when the first commit is made.
+    let consumer = billing(&client).property("commit.records", "3").commit_interval(Duration::from_secs(60));
+    let consumer = consumer.build().unwrap();
     let (handle, seen) = (consumer.handle(), Seen::default());
     let noting = seen.clone();
     let running = tokio::spawn(consumer.run(move |delivery| {

@@ -37,7 +37,7 @@ pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
     let starting = async {
         let client = config::connect(builder).await?;
         if !client.config().allow_auto_create_topics {
-            config::describe(&client, options.topic.iter().map(String::as_str)).await?;
+            config::describe(&client, options.topic.iter().chain(&options.dead_letter).map(String::as_str)).await?;
         }
         Ok(client)
     };

@@ -289,8 +289,7 @@ impl ConsumerBuilder {
     ///
     /// [`Delivery::origin`] tells where the record was first read, and [`Delivery::attempt`] counts on. Its headers have the
     /// names of [dead letters](ConsumerBuilder::dead_letter) with `indelible.retry.` before them; `indelible.retry.due` is
-    /// the moment before which it is not handled, in milliseconds since 1970. What
-    /// waits keeps its partition's share of `fetch.buffer.bytes` in use: 128 KiB for each partition are needed at least.
+    /// the moment before which it is not handled, in milliseconds since 1970.
     pub fn retry_topic(mut self, topic: impl AsRef<str>, delay: Duration) -> Self {
         self.config.retry_topics.push(RetryTopic { topic: Arc::from(topic.as_ref()), delay });
         self

@@ -254,7 +254,7 @@ impl NextMember {
 
     /// Whether what [`Action::Revoke`] named is still to be given back.
     pub(crate) fn is_revoking(&self) -> bool {
-        self.revoking.is_some() || self.state == State::Lost
+        self.revoking.is_some()
     }
 
     /// A request cannot be made or answered, now or ever: the driver tells the application, which then stops.
