@@ -399,10 +399,16 @@ fn steadily<T>(client: &Client, topic: &str, meanwhile: impl FnOnce() -> T) -> T
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                fill(client, topic, 1);
-                std::thread::sleep(Duration::from_millis(50));
-            }
+            wait(async {
+                let producer = client.producer().build().await.unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    for partition in 0..PARTITIONS {
+                        let _ = producer.send(Record::to(topic).partition(partition).value("steady")).await.unwrap();
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                producer.flush().await;
+            });
         });
         let done = meanwhile();
         stop.store(true, Ordering::Relaxed);
@@ -411,7 +417,7 @@ fn steadily<T>(client: &Client, topic: &str, meanwhile: impl FnOnce() -> T) -> T
 }
 
 /// How long, in milliseconds, a record of a partition that stayed with the first member waited at most while another one
-/// joined and left, in a group with a Java member that polls every two and a half seconds only.
+/// joined and left, in a group with a Java member that polls every four seconds only.
 fn longest_wait(cluster: &RealCluster, client: &Client, program: &Arc<Program>, agree: Agree) -> u64 {
     let story =
         Story::new(cluster, client, format!("steady-{agree:?}").to_lowercase().replace(['(', ')', '"', ',', ' '], ""));
@@ -419,19 +425,24 @@ fn longest_wait(cluster: &RealCluster, client: &Client, program: &Arc<Program>, 
     steadily(client, topic, || {
         let mut first = Ours::start(agree.ours(client, group, topic));
         until("the first to read", || expect(first.records().is_empty(), false));
-        let mut java = Java::start(program, agree, group, topic, 2500);
+        let mut java = Java::start(program, agree, group, topic, 4000);
         until("Java to have its half", || expect(java.owns(), 3));
+        // It has just polled, and takes part in nothing until it polls again.
+        let polls = java.lines("sleeps").len();
+        until("Java to poll", || expect(java.lines("sleeps").len() > polls, true));
         let began = first.records().len();
         let mut second = Ours::start(agree.ours(client, group, topic));
-        until("the second to read", || expect(second.records().is_empty(), false));
+        // Of six partitions each of three has two: what the second has is known when it has read both.
+        let partitions =
+            |member: &dyn Member| member.records().into_iter().map(|(one, _)| one).collect::<BTreeSet<_>>();
+        until("the second to read two", || expect(partitions(&second).len(), 2));
         second.stop();
         until("Java to have its half again", || expect(java.owns(), 3));
         let settled = first.records().len();
         until("more records", || expect(first.records().len() > settled + 100, true));
         first.stop();
         java.stop();
-        let moved: BTreeSet<i32> = second.records().into_iter().map(|(partition, _)| partition).collect();
-        let javas: BTreeSet<i32> = java.records().into_iter().map(|(partition, _)| partition).collect();
+        let (moved, javas) = (partitions(&second), partitions(&java));
         let seen = first.seen.lock().unwrap();
         let stays = |partition: i32| !moved.contains(&partition) && !javas.contains(&partition);
         let waits: Vec<u64> = seen
@@ -441,6 +452,8 @@ fn longest_wait(cluster: &RealCluster, client: &Client, program: &Arc<Program>, 
             .map(|(_, waited)| *waited)
             .collect();
         assert!(waits.len() > 20, "{}: partitions stayed", story.what);
+        let quiet = seen.iter().skip(settled + 30).map(|(_, waited)| *waited).max();
+        println!("{}: with nobody coming or going a record waited {quiet:?} ms at most", story.what);
         waits.into_iter().max().unwrap()
     })
 }
@@ -462,6 +475,7 @@ fn partitions_that_stay_are_not_paused() {
         [cooperative, Agree::Next, eager].map(start).into_iter().map(|story| story.join().unwrap()).collect()
     });
     println!("the longest waits, in ms: cooperative {}, KIP-848 {}, eager {}", waits[0], waits[1], waits[2]);
-    assert!(waits[0] < 1000 && waits[1] < 1000, "partitions that stayed were paused: {waits:?} ms");
-    assert!(waits[2] > 1000, "the slow member holds up nobody: this shows nothing ({waits:?} ms)");
+    // A pause lasts until the slow member polls, four seconds after the last time; a busy machine alone takes one now and then.
+    assert!(waits[0] < 2500 && waits[1] < 2500, "partitions that stayed were paused: {waits:?} ms");
+    assert!(waits[2] > 2500, "the slow member holds up nobody: this shows nothing ({waits:?} ms)");
 }

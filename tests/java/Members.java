@@ -19,7 +19,7 @@ import org.apache.kafka.common.errors.RebalanceInProgressException;
  *
  * Standard input: "start NAME GROUP TOPIC PAUSE-MS KEY=VALUE..." and "stop NAME"; its end stops all. PAUSE-MS is what a
  * member sleeps between two polls. Standard output: "NAME owns 0 1 2" whenever its assignment changes,
- * "NAME record PARTITION OFFSET" for each record, before it is committed, and "NAME left".
+ * "NAME record PARTITION OFFSET" for each record, before it is committed, "NAME sleeps", and "NAME left".
  */
 public class Members {
     private static final Map<String, Member> MEMBERS = new ConcurrentHashMap<>();
@@ -85,7 +85,10 @@ public class Members {
                     if (uncommitted) {
                         commit();
                     }
-                    Thread.sleep(pause);
+                    if (pause > 0) {
+                        say(name + " sleeps");
+                        Thread.sleep(pause);
+                    }
                 }
             } catch (Exception error) {
                 error.printStackTrace();
