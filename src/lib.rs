@@ -46,3 +46,11 @@ pub use record::{OwnedRecord, Record};
 #[cfg(doctest)]
 #[doc = include_str!("../docs/spool.md")]
 mod spool_chapter {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/groups.md")]
+mod groups_chapter {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/consumer.md")]
+mod consumer_chapter {}

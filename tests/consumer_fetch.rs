@@ -5,10 +5,15 @@ mod consumer_support;
 use std::time::Duration;
 
 use consumer_support::{FETCH, Seen, billing, client, cluster, committed, eventually, write, write_garbage};
-use indelible::{ConsumeError, OffsetReset, OutOfRange, StopReason};
-use proto_tests::fake::{Fault, FaultAction};
+use indelible::{Client, ConsumeError, OffsetReset, OutOfRange, StopReason};
+use proto_tests::fake::{FakeCluster, Fault, FaultAction};
+use tokio::sync::watch;
 
 const QUIET: Duration = Duration::from_millis(300);
+/// Kafka's OFFSET_OUT_OF_RANGE.
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+/// Kafka's FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and FETCH_SESSION_TOPIC_ID_ERROR.
+const SESSION_ERRORS: [i16; 3] = [70, 71, 106];
 
 #[tokio::test]
 async fn offset_out_of_range() {
@@ -211,4 +216,232 @@ async fn a_small_fetch_buffer_reads_all_partitions_of_all_leaders() {
         .run(|_| async { Ok::<(), String>(()) });
     let summary = tokio::time::timeout(consumer_support::PATIENCE, small).await.expect("all are read").unwrap();
     assert_eq!(summary.records, 6);
+}
+
+/// What a broker was asked for, so far.
+fn fetches(cluster: &FakeCluster, broker: i32) -> u64 {
+    let counts = cluster.ledger().request_counts;
+    counts.iter().filter(|(key, _)| key.0 == FETCH && key.2 == broker).map(|(_, count)| count).sum()
+}
+
+#[tokio::test]
+async fn each_broker_has_one_session_that_goes_on_and_one_that_is_lost_costs_requests_only() {
+    let cluster = cluster("orders", 6);
+    let client = client(&cluster).await;
+    let consumer = billing(&client).build().unwrap();
+    let (handle, seen) = (consumer.handle(), Seen::default());
+    let noting = seen.clone();
+    let running = tokio::spawn(consumer.run(move |delivery| {
+        noting.note(&delivery);
+        async { Ok::<(), String>(()) }
+    }));
+    let mut written = 0;
+    let mut round = async |what: &str| {
+        (0..6).for_each(|partition| write(&cluster, "orders", partition, &["a", "b"]));
+        written += 12;
+        eventually(what, || seen.len() == written).await;
+    };
+    for _ in 0..3 {
+        round("a round").await;
+    }
+    for broker in 1..=3 {
+        let sessions = cluster.look(|view| view.fetch_sessions(broker));
+        assert!(matches!(sessions[..], [(3.., 2)]), "broker {broker}: {sessions:?}");
+    }
+    for error in SESSION_ERRORS {
+        let fault = cluster.inject(Fault::always(FaultAction::Error(error)).api(FETCH).times(3));
+        eventually("the session to be lost", || cluster.look(|view| view.struck(fault)) == 3).await;
+        round("after the loss of a session").await;
+    }
+    cluster.kill(2);
+    cluster.restart(2);
+    round("after a restart").await;
+    assert!(handle.metrics().fetch_failures >= 9);
+    handle.shutdown();
+    running.await.unwrap().unwrap();
+    let mut offsets: Vec<_> = seen.all().into_iter().map(|(partition, offset, _)| (partition, offset)).collect();
+    offsets.sort_unstable();
+    offsets.dedup();
+    assert_eq!(offsets.len(), written, "none twice");
+}
+
+/// Brokers before 1.1 have no sessions; those up to 2.7 know topics by name only.
+#[tokio::test]
+async fn fetching_with_older_brokers() {
+    for version in [4, 6, 7, 10, 11, 12] {
+        let cluster = FakeCluster::builder().brokers(2).max_version(FETCH, version).start();
+        cluster.create_topic("orders", 4);
+        let client = client(&cluster).await;
+        let consumer = billing(&client).stop_after(24).build().unwrap();
+        let seen = Seen::default();
+        let noting = seen.clone();
+        let running = tokio::spawn(consumer.run(move |delivery| {
+            noting.note(&delivery);
+            async { Ok::<(), String>(()) }
+        }));
+        for round in 1..=3 {
+            (0..4).for_each(|partition| write(&cluster, "orders", partition, &["a", "b"]));
+            eventually(&format!("version {version}"), || seen.len() == round * 8).await;
+        }
+        running.await.unwrap().unwrap();
+    }
+}
+
+/// A fetch is under way when its partition moves to another member: what it brings is of no use to the old owner, whose
+/// handler must not see it.
+#[tokio::test]
+async fn fetch_answer_after_reassignment() {
+    const LATE: Duration = Duration::from_secs(3);
+    let cluster = cluster("orders", 2);
+    let client = client(&cluster).await;
+    let late = cluster.inject(Fault::always(FaultAction::DelayAnswer(LATE)).api(FETCH));
+    let first = billing(&client).property("fetch.max.wait.ms", "20000").build().unwrap();
+    let (first_handle, first_seen) = (first.handle(), Seen::default());
+    let noting = first_seen.clone();
+    let first = tokio::spawn(first.run(move |delivery| {
+        noting.note(&delivery);
+        async { Ok::<(), String>(()) }
+    }));
+    let held = |handle: &indelible::ConsumerHandle| handle.metrics().handled.len();
+    eventually("a fetch of each partition", || cluster.look(|view| view.struck(late)) == 2).await;
+    for partition in 0..2 {
+        write(&cluster, "orders", partition, &["1", "2", "3"]);
+    }
+    let second = billing(&client).build().unwrap();
+    let (second_handle, second_seen) = (second.handle(), Seen::default());
+    let noting = second_seen.clone();
+    let second = tokio::spawn(second.run(move |delivery| {
+        noting.note(&delivery);
+        async { Ok::<(), String>(()) }
+    }));
+    eventually("a partition to have moved", || held(&second_handle) == 1 && held(&first_handle) == 1).await;
+    assert_eq!(first_seen.len(), 0, "the answers were not late");
+    cluster.remove_fault(late);
+    eventually("all to be handled", || first_seen.len() + second_seen.len() >= 6).await;
+    tokio::time::sleep(LATE).await; // until the last of them is there
+    assert!(!second_seen.all().is_empty());
+    assert_eq!(first_seen.len() + second_seen.len(), 6, "{:?} {:?}", first_seen.all(), second_seen.all());
+    for handle in [first_handle, second_handle] {
+        handle.shutdown();
+    }
+    assert_eq!(first.await.unwrap().unwrap().discarded + second.await.unwrap().unwrap().discarded, 0);
+}
+
+/// Story: the handlers of most partitions hang. The others go on, many times what the buffer holds, and the memory for
+/// what is fetched stays within its bound.
+#[tokio::test]
+async fn stuck_handlers_never_stop_other_partitions() {
+    const BUFFER: u64 = 256 * 1024;
+    let cluster = cluster("orders", 8);
+    let client = client(&cluster).await;
+    let large = "x".repeat(4000);
+    let values = [large.as_str(); 4];
+    let consumer = billing(&client)
+        .property("fetch.buffer.bytes", &BUFFER.to_string())
+        .property("max.partition.fetch.bytes", "65536")
+        .build()
+        .unwrap();
+    let (handle, seen) = (consumer.handle(), Seen::default());
+    let (go, gate) = watch::channel(false);
+    let noting = seen.clone();
+    let running = tokio::spawn(consumer.run(move |delivery| {
+        let (mut gate, stuck) = (gate.clone(), delivery.partition() >= 2);
+        let noting = noting.clone();
+        async move {
+            if stuck {
+                gate.wait_for(|open| *open).await.map_err(|error| error.to_string())?;
+            }
+            noting.note(&delivery);
+            Ok::<(), String>(())
+        }
+    }));
+    // Deep backlogs of those that hang, so that every answer could bring some of them.
+    for partition in 2..8 {
+        (0..8).for_each(|_| write(&cluster, "orders", partition, &values));
+    }
+    let mut most = 0;
+    for round in 1..=40 {
+        (0..2).for_each(|partition| write(&cluster, "orders", partition, &values));
+        eventually("partitions 0 and 1 to go on", || {
+            most = most.max(handle.metrics().buffered_bytes);
+            seen.len() == round * 8
+        })
+        .await;
+    }
+    // A batch that is alone in its answer comes whole, whatever is left of the buffer.
+    assert!(most <= BUFFER + 20_000, "{most} bytes");
+    go.send(true).unwrap();
+    eventually("the others, too", || seen.len() == 40 * 8 + 6 * 32).await;
+    handle.shutdown();
+    running.await.unwrap().unwrap();
+    assert_eq!(handle.metrics().buffered_bytes, 0);
+}
+
+/// Three brokers in three racks; broker 1 leads.
+async fn racks() -> (FakeCluster, Client) {
+    let cluster = FakeCluster::builder().brokers(3).racks(&["a", "b", "c"]).start();
+    cluster.create_topic("orders", 1);
+    cluster.move_leader("orders", 0, 1);
+    let client = Client::builder(cluster.bootstrap()).rack("b").build().await.unwrap();
+    (cluster, client)
+}
+
+#[tokio::test]
+async fn a_replica_in_the_own_rack_is_read_and_left_for_the_leader_when_it_fails() {
+    let (cluster, client) = racks().await;
+    let consumer = billing(&client).build().unwrap();
+    let (handle, seen) = (consumer.handle(), Seen::default());
+    let noting = seen.clone();
+    let running = tokio::spawn(consumer.run(move |delivery| {
+        noting.note(&delivery);
+        async { Ok::<(), String>(()) }
+    }));
+    let mut written = 0;
+    let mut round = async |what: &str| {
+        write(&cluster, "orders", 0, &["a", "b"]);
+        written += 2;
+        eventually(what, || seen.len() == written).await;
+    };
+    for _ in 0..5 {
+        round("records").await;
+    }
+    assert!(fetches(&cluster, 1) <= 2, "{} fetches at the leader", fetches(&cluster, 1));
+    assert!(fetches(&cluster, 2) >= 5, "{} fetches in the own rack", fetches(&cluster, 2));
+    // A follower that lags says nothing about the log.
+    let fault = Fault::always(FaultAction::Error(OFFSET_OUT_OF_RANGE)).api(FETCH).broker(2).partition(0).times(2);
+    let fault = cluster.inject(fault);
+    eventually("the follower to refuse", || cluster.look(|view| view.struck(fault)) == 2).await;
+    round("after the refusals").await;
+    cluster.kill(2);
+    round("without the follower").await;
+    cluster.restart(2);
+    round("with it again").await;
+    handle.shutdown();
+    assert_eq!(running.await.unwrap().unwrap().records, written as u64);
+}
+
+#[tokio::test]
+async fn data_loss_goes_on_behind_the_common_history_when_asked_to() {
+    let cluster = cluster("orders", 1);
+    write(&cluster, "orders", 0, &["1", "2"]);
+    write(&cluster, "orders", 0, &["3"]);
+    let client = client(&cluster).await;
+    let consumer = billing(&client).property("data.loss", "continue").build().unwrap();
+    let (handle, seen) = (consumer.handle(), Seen::default());
+    let noting = seen.clone();
+    let running = tokio::spawn(consumer.run(move |delivery| {
+        noting.note(&delivery);
+        async { Ok::<(), String>(()) }
+    }));
+    eventually("all committed", || committed(&cluster, 0) == Some(3)).await;
+    cluster.unclean_election("orders", 0, 1);
+    write(&cluster, "orders", 0, &["other 3", "4"]);
+    eventually("the new history to be committed", || committed(&cluster, 0) == Some(4)).await;
+    assert_eq!(handle.metrics().data_losses, 1);
+    handle.shutdown();
+    running.await.unwrap().unwrap();
+    let offsets: Vec<_> = seen.all().into_iter().map(|(_, offset, value)| (offset, value)).collect();
+    let expected =
+        [(0, "1"), (1, "2"), (2, "3"), (2, "other 3"), (3, "4")].map(|(offset, value)| (offset, value.to_owned()));
+    assert_eq!(offsets, expected);
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
 use consumer_support::{HEARTBEAT, PATIENCE, Seen, billing, client, cluster, committed, eventually, write};
-use indelible::{ConsumeError, Deliveries, HandlerFailure, Pulled, StopReason};
+use indelible::{ConsumeError, Deliveries, HandlerFailure, Order, Pulled, StopReason};
 use proto_tests::fake::{Fault, FaultAction};
 use tokio::time::timeout;
 
@@ -66,6 +66,27 @@ async fn pulled_records_are_answered_in_any_order_and_by_other_tasks() {
     }
     assert_eq!(deliveries.finish().await.unwrap().records, 6);
     assert_eq!([0, 1, 2].map(|partition| committed(&cluster, partition)), [Some(2); 3]);
+}
+
+#[tokio::test]
+async fn several_of_one_partition_can_be_out_where_the_order_allows() {
+    let cluster = cluster("orders", 1);
+    write(&cluster, "orders", 0, &["1", "2", "3", "4"]);
+    let client = client(&cluster).await;
+    let mut deliveries = billing(&client).order(Order::None).workers(3).deliveries().unwrap();
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        out.push(pull(&mut deliveries).await.unwrap());
+    }
+    assert!(timeout(Duration::from_millis(100), deliveries.next()).await.is_err(), "no more than the workers");
+    let first = out.remove(0);
+    out.into_iter().for_each(Pulled::done);
+    pull(&mut deliveries).await.unwrap().done();
+    eventually("three are done", || deliveries.handle().metrics().records == 3).await;
+    assert!(committed(&cluster, 0).is_none_or(|offset| offset == 0), "the lowest is still out");
+    first.done();
+    assert_eq!(deliveries.finish().await.unwrap().records, 4);
+    assert_eq!(committed(&cluster, 0), Some(4));
 }
 
 #[tokio::test]
@@ -171,7 +192,8 @@ async fn finish_waits_for_what_was_pulled_and_withdraws_the_rest() {
     let cluster = cluster("orders", 2);
     (0..2).for_each(|partition| write(&cluster, "orders", partition, &["1", "2"]));
     let client = client(&cluster).await;
-    let mut deliveries = billing(&client).deliveries().unwrap();
+    // Longer than this test: what nobody took is not waited for.
+    let mut deliveries = billing(&client).shutdown_timeout(PATIENCE * 3).deliveries().unwrap();
     let out = pull(&mut deliveries).await.unwrap();
     let (partition, revoked) = (out.partition(), out.revoked());
     let finishing = tokio::spawn(deliveries.finish());

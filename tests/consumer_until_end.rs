@@ -186,3 +186,24 @@ async fn ends_that_cannot_be_looked_up() {
     let closed = |view: proto_tests::fake::View<'_>| (1..=3).all(|broker| view.connections(broker) == 0);
     assert!(cluster.wait_for(closed, PATIENCE), "somebody still holds the client");
 }
+
+/// A member for which no partition is left waits for the others, and ends with them.
+#[tokio::test]
+async fn a_spare_member_ends_when_the_others_have() {
+    let cluster = cluster("orders", 1);
+    let values: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    write(&cluster, "orders", 0, &values.iter().map(String::as_str).collect::<Vec<_>>());
+    let client = client(&cluster).await;
+    let seen = Arc::default();
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        members.push(member(&client, &seen, Duration::from_millis(10)));
+        while seen.lock().unwrap().len() < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let reason = |member: std::thread::JoinHandle<Result<Summary, _>>| member.join().unwrap().unwrap().reason;
+    let all = tokio::task::spawn_blocking(move || members.into_iter().map(reason).collect::<Vec<_>>());
+    assert_eq!(all.await.unwrap(), [StopReason::End, StopReason::End]);
+    assert_eq!(committed(&cluster, 0), Some(100));
+}

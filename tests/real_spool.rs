@@ -23,7 +23,7 @@ use real_support::{builder, client, expect, records, topic, topic_of, until, unt
 const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 const ALL: [&str; 7] = ["first", "a", "b", "c", "d", "e", "next"];
 /// After how long the forgetful broker forgets a producer.
-const EXPIRATION: Duration = Duration::from_secs(6);
+const EXPIRATION: Duration = Duration::from_secs(12);
 /// What has not happened for so long, although nothing hinders it, does not happen.
 const LONG_ENOUGH: Duration = Duration::from_secs(4);
 
@@ -48,10 +48,10 @@ fn reach(broker: &Proxied) -> Client {
     wait(Client::builder([broker.address()]).build()).unwrap()
 }
 
-/// The next process, at a broker that may have forgotten the one before: it waits for what may be late of that one, for as
-/// long as a request may take.
+/// For brokers that forget quickly: so long may a request take there, that batches are young for some seconds, and the next
+/// process does not wait long for what may be late of the one before.
 fn reach_forgetful(broker: &Proxied) -> Client {
-    wait(Client::builder([broker.address()]).request_timeout(Duration::from_secs(1)).build()).unwrap()
+    wait(Client::builder([broker.address()]).request_timeout(Duration::from_secs(2)).build()).unwrap()
 }
 
 /// A process at work: what it sent first is in the topic and in the spool's books.
@@ -71,7 +71,11 @@ impl Life {
     }
 
     fn at(broker: &Proxied, story: &str) -> Life {
-        Life::begin(reach(broker), topic_of(&broker.cluster, story, 1, 1, &[]))
+        Life::with(reach(broker), broker, story)
+    }
+
+    fn with(client: Client, broker: &Proxied, story: &str) -> Life {
+        Life::begin(client, topic_of(&broker.cluster, story, 1, 1, &[]))
     }
 
     /// On three brokers, of which the first leads.
@@ -90,8 +94,7 @@ impl Life {
 }
 
 /// Five records are with the broker, their acknowledgements are lost, and the process dies.
-fn five_stored(broker: &Proxied, story: &str) -> (String, Scratch) {
-    let life = Life::at(broker, story);
+fn five_stored(broker: &Proxied, life: Life) -> (String, Scratch) {
     broker.lose_answers();
     spool(&life.producer, &life.topic, &FIVE);
     until_on_disk(&broker.cluster, 1, &life.topic, 0, 6);
@@ -143,7 +146,7 @@ fn identities(cluster: &RealCluster, topic: &str, count: usize) -> Vec<(i16, i32
 #[test]
 fn resend_of_the_five_in_flight() {
     let broker = one_broker();
-    let (topic, image) = five_stored(&broker, "five");
+    let (topic, image) = five_stored(&broker, Life::at(&broker, "five"));
     let client = reach(&broker);
     recover(&client, &image, &topic);
     assert_eq!(values(&broker.cluster, &topic, 0, 7), ALL);
@@ -204,7 +207,7 @@ fn late_request_of_the_dead_process() {
 fn resend_after_clean_broker_restart() {
     let broker = one_broker();
     for (cleanly, story) in [(true, "restart"), (false, "kill")] {
-        let (topic, image) = five_stored(&broker, story);
+        let (topic, image) = five_stored(&broker, Life::at(&broker, story));
         if cleanly { broker.cluster.stop(1) } else { broker.cluster.kill(1) }.unwrap();
         broker.cluster.start_broker(1).unwrap();
         recover(&reach(&broker), &image, &topic);
@@ -229,7 +232,7 @@ fn resend_after_all_brokers_killed() {
 #[test]
 fn old_timestamp_producer_id_expired() {
     let broker = forgetful_broker();
-    let life = Life::at(&broker, "old");
+    let life = Life::with(reach_forgetful(&broker), &broker, "old");
     broker.lose_answers();
     let old = now_ms() - 3_600_000;
     let receipts: Vec<_> = wait(async {
@@ -255,7 +258,7 @@ fn old_timestamp_producer_id_expired() {
 #[test]
 fn unknown_producer_id_scans_before_resend() {
     let broker = forgetful_broker();
-    let life = Life::at(&broker, "scan");
+    let life = Life::with(reach_forgetful(&broker), &broker, "scan");
     broker.lose_answers();
     spool(&life.producer, &life.topic, &FIVE[..2]);
     until_on_disk(&broker.cluster, 1, &life.topic, 0, 3);
@@ -274,7 +277,7 @@ fn unknown_producer_id_scans_before_resend() {
 #[test]
 fn log_trimmed_past_resume_offset() {
     let broker = forgetful_broker();
-    let (topic, image) = five_stored(&broker, "trimmed");
+    let (topic, image) = five_stored(&broker, Life::with(reach_forgetful(&broker), &broker, "trimmed"));
     until_forgotten(&broker, &topic);
     let mut raw = RawClient::connect(broker.cluster.address(1)).unwrap();
     assert_eq!(raw.delete_records(&topic, 0, -1).unwrap(), (0, 6));

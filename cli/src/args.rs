@@ -29,7 +29,9 @@ const EXIT_CODES: &str = "Exit codes:
   3  the cluster cannot be reached, or refuses what was asked
   4  a file, a pipe or the system on this side failed: standard output closed, a file that cannot be read
 
-Each error is one line on standard error that begins with \"indelible: \".";
+Each error is one line on standard error that begins with \"indelible: \".
+
+INDELIBLE_LOG=warn in the environment (error, info, debug, trace) has what the library notices written there as well.";
 
 impl Arguments {
     /// Parses the process's own command line.
@@ -230,8 +232,11 @@ pub(crate) struct ConsumeOptions {
     #[command(flatten)]
     pub(crate) cluster: ClusterOptions,
     /// The topics
-    #[arg(long, short = 't', value_name = "T[,T]", value_delimiter = ',', required = true)]
+    #[arg(long, short = 't', value_name = "T[,T]", value_delimiter = ',', required_unless_present = "pattern")]
     pub(crate) topic: Vec<String>,
+    /// All topics whose whole name matches this regular expression, those included that are made later
+    #[arg(long, value_name = "REGEX", requires = "group", conflicts_with_all = ["topic", "offset", "partition"])]
+    pub(crate) pattern: Option<String>,
     /// The group whose members share the topics, and that the progress is committed for; without one all partitions are
     /// read, and nothing is committed
     #[arg(long, short = 'g')]

@@ -37,7 +37,7 @@ pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
     let starting = async {
         let client = config::connect(builder).await?;
         if !client.config().allow_auto_create_topics {
-            config::describe(&client, options.topic.iter().map(String::as_str)).await?;
+            config::describe(&client, options.topic.iter().chain(&options.dead_letter).map(String::as_str)).await?;
         }
         Ok(client)
     };
@@ -122,7 +122,11 @@ async fn subscribed(
     };
     let builder = match &options.group {
         Some(group) if place.is_none() && options.partition.is_empty() => {
-            return Ok(client.consumer(group).topics(&options.topic).offset_reset(reset));
+            let builder = client.consumer(group).offset_reset(reset);
+            return Ok(match &options.pattern {
+                Some(pattern) => builder.pattern(pattern),
+                None => builder.topics(&options.topic),
+            });
         }
         Some(group) => {
             refuse_members(client, group).await?;

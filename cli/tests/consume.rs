@@ -229,3 +229,91 @@ fn a_command_that_fails_is_tried_again() {
     assert_eq!(std::fs::read_to_string(scratch.path("tries")).unwrap(), "x\nx\nx\n");
     assert_eq!(committed(&cluster, 0), Some(1));
 }
+
+#[test]
+fn topics_by_pattern() {
+    let cluster = FakeCluster::start(3);
+    for topic in ["orders.a", "orders.b", "other"] {
+        cluster.create_topic(topic, 1);
+        fill(&cluster, topic, 0, format!("{topic}\n").as_bytes());
+    }
+    let consume = |arguments: &str| run(program(&format!("consume {} {arguments}", at(&cluster))), b"");
+    let ran = consume(r"--pattern orders.* -g g --until-end -f %s");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    let mut lines: Vec<&str> = ran.out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["orders.a", "orders.b"]);
+    consume("--pattern orders( -g g").complains(2, &["regular expression"]);
+    consume("--pattern orders").complains(2, &["--group"]);
+    consume("--pattern orders -g g -t other").complains(2, &["--topic"]);
+    consume("-g g").complains(2, &["--topic"]);
+}
+
+/// Four keys of one partition, at the same time, and each key's records one after the other.
+#[test]
+fn keys_run_side_by_side() {
+    let cluster = cluster("t", 1);
+    let produce = program(&format!("produce {} -t t -p 0 --key-separator :", at(&cluster)));
+    let lines: String = (0..16).map(|n| format!("{}:{n}\n", n % 4)).collect();
+    assert_eq!(run(produce, lines.as_bytes()).code, Some(0));
+    let scratch = support::spool::Scratch::new("order");
+    let log = scratch.path("log");
+    let consume = |more: &str| {
+        let _ = std::fs::remove_file(&log);
+        let mut command = program(&format!("consume {} -t t --until-end {more}", at(&cluster)));
+        let step = |sign: &str| format!("echo {sign} $INDELIBLE_KEY $INDELIBLE_OFFSET >> {log}");
+        command.args(["--exec", &format!("{}; sleep 0.05; {}", step("+"), step("-"))]);
+        let ran = run(command, b"");
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        // Which (key, offset) are at work after each step.
+        let mut at_work: Vec<(String, i64)> = Vec::new();
+        let mut most = 0;
+        for line in std::fs::read_to_string(&log).unwrap().lines() {
+            let [sign, key, offset] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let record = (key.to_owned(), offset.parse().unwrap());
+            if sign == "+" {
+                assert!(at_work.iter().all(|(other, _)| other != key), "{line} while {at_work:?} are at work");
+                at_work.push(record);
+                most = most.max(at_work.len());
+            } else {
+                at_work.retain(|other| *other != record);
+            }
+        }
+        assert!(at_work.is_empty(), "{at_work:?}");
+        most
+    };
+    assert_eq!(consume(""), 1, "of one partition");
+    assert!((2..=4).contains(&consume("--order key")));
+    assert_eq!(consume("--order key --workers 2"), 2);
+}
+
+#[test]
+fn what_fails_goes_to_the_dead_letters() {
+    let cluster = cluster("t", 1);
+    fill(&cluster, "t", 0, b"good\nbad\nafter\n");
+    let consume = |more: &str| {
+        let mut command = program(&format!("consume {} -t t -g g --until-end {more}", at(&cluster)));
+        command.args([
+            "--config=handler.retry.backoff.ms=1",
+            "--exec",
+            r#"read -r line; echo "$line"; [ "$line" != bad ]"#,
+        ]);
+        run(command, b"")
+    };
+    consume("--dead-letter t.dead").complains(3, &["\"t.dead\" does not exist"]);
+    assert_eq!(committed(&cluster, 0), None);
+    cluster.create_topic("t.dead", 1);
+    let ran = consume("--dead-letter t.dead --retries 1");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "good\nbad\nbad\nafter\n"), "{ran:?}");
+    assert_eq!(committed(&cluster, 0), Some(3));
+    let dead = run(program(&format!("consume {} -t t.dead --until-end", at(&cluster))), b"");
+    assert_eq!(dead.out.lines().count(), 1, "{dead:?}");
+    for part in [
+        r#""value":"bad""#,
+        r#"{"name":"indelible.dead-letter.offset","value":"1"}"#,
+        r#"{"name":"indelible.dead-letter.attempts","value":"2"}"#,
+        "exit status: 1",
+    ] {
+        assert!(dead.out.contains(part), "{part} is missing: {dead:?}");
+    }
+}

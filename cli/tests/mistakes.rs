@@ -121,3 +121,18 @@ fn help_tells_the_exit_codes() {
         assert!(ran.out.contains("Exit codes"), "{ran:?}");
     }
 }
+
+/// What the library says of itself goes to standard error when it is asked for, and nowhere else.
+#[test]
+fn the_log_has_the_level_that_was_asked_for() {
+    let cluster = cluster("t", 1);
+    let command = format!("produce {} --topic t", at(&cluster));
+    let mut told = program(&command);
+    told.env("INDELIBLE_LOG", "debug");
+    let told = run(told, b"a\n");
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.err.lines().any(|line| line.contains(" DEBUG send partition=t-0 ")), "{told:?}");
+    let mut wrong = program(&command);
+    wrong.env("INDELIBLE_LOG", "loud");
+    run(wrong, b"a\n").complains(2, &["INDELIBLE_LOG=loud", "debug"]);
+}

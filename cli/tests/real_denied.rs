@@ -101,6 +101,16 @@ fn no_permission() {
     let ran = quickly(&format!("consume {at} --topic open --group closed --max-records 1"), b"");
     ran.complains(3, &["group \"closed\"", "Not authorized", "READ"]);
 
+    // Its offsets are nobody else's business either.
+    for command in ["describe", "lag", "reset --to end --topic open --yes"] {
+        let ran = quickly(&format!("group {command} closed {at}"), b"");
+        ran.complains(3, &["group \"closed\"", "Not authorized", "READ"]);
+    }
+    let ran = quickly(&format!("group reset open --to end --topic closed {at}"), b"");
+    ran.complains(3, &["\"closed\"", "not authorized"]);
+    let ran = quickly(&format!("group list {at}"), b"");
+    assert_eq!((ran.code, ran.out.contains("closed")), (Some(0), false), "{ran:?}");
+
     // WRITE suffices to produce; the leader could not be asked what it has, which needs READ, but needs not be.
     let ran = quickly(&format!("produce {at} --topic writable"), b"a\nb\n");
     assert_eq!(ran.code, Some(0), "{ran:?}");

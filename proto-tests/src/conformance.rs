@@ -6,6 +6,7 @@ mod bench;
 mod cases_group;
 mod cases_identity;
 mod cases_log;
+mod cases_next_described;
 mod cases_next_group;
 mod cases_restart;
 
@@ -55,8 +56,15 @@ impl Case {
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    [cases_identity::CASES, cases_group::CASES, cases_next_group::CASES, cases_log::CASES, cases_restart::CASES]
-        .concat()
+    [
+        cases_identity::CASES,
+        cases_group::CASES,
+        cases_next_described::CASES,
+        cases_next_group::CASES,
+        cases_log::CASES,
+        cases_restart::CASES,
+    ]
+    .concat()
 }
 
 impl Lab for crate::fake::FakeCluster {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Admin, Work};
 use crate::error::{AdminError, CallError, CallErrorKind, ConsumeError};
-use crate::io::offsets::{self, EARLIEST, LATEST};
+use crate::io::offsets::{self, SeekTo};
 use crate::types::{IsolationLevel, TopicPartition};
 use crate::wire::{ApiKey, ErrorCode};
 
@@ -36,17 +36,12 @@ impl Admin {
         let partitions: Vec<TopicPartition> = partitions.into_iter().collect();
         self.run(move |work| async move {
             work.check_partitions(partitions.iter()).await?;
-            let timestamp = match of {
-                OffsetSpec::Beginning => EARLIEST,
-                OffsetSpec::End => LATEST,
-                // Below 0 are not times, but words such as the two above.
-                OffsetSpec::Timestamp(millis) => millis.max(0),
+            let place = match of {
+                OffsetSpec::Beginning => SeekTo::Beginning,
+                OffsetSpec::End => SeekTo::End,
+                OffsetSpec::Timestamp(millis) => SeekTo::Timestamp(millis),
             };
-            let found = work.look_up(&partitions, timestamp).await?;
-            let (known, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, (offset, _))| *offset >= 0);
-            let later: Vec<TopicPartition> = later.into_iter().map(|(partition, _)| partition).collect();
-            let ends = if later.is_empty() { HashMap::new() } else { work.look_up(&later, LATEST).await? };
-            Ok(known.into_iter().chain(ends).map(|(partition, (offset, _))| (partition, offset)).collect())
+            Ok(work.look_up(&partitions, place).await?.into_iter().collect())
         })
         .await
     }
@@ -56,9 +51,9 @@ impl Work {
     async fn look_up(
         &self,
         partitions: &[TopicPartition],
-        timestamp: i64,
-    ) -> Result<HashMap<TopicPartition, (i64, i32)>, AdminError> {
-        let list = offsets::list(&self.cluster, partitions, timestamp, IsolationLevel::ReadUncommitted);
+        place: SeekTo,
+    ) -> Result<HashMap<TopicPartition, i64>, AdminError> {
+        let list = offsets::look_up(&self.cluster, partitions, place, IsolationLevel::ReadUncommitted);
         let timed_out = |_| {
             let error = CallError::new(CallErrorKind::TimedOut(self.limit()));
             AdminError::Call(error.during(ApiKey::ListOffsets, None))

@@ -33,7 +33,8 @@ pub struct ConsumerConfig {
     /// `max.partition.fetch.bytes`: the most one answer brings of one partition. Default 1 MiB.
     pub partition_max_bytes: usize,
     /// `fetch.buffer.bytes` (ours): all bytes asked for, or fetched and not yet handled. Default 16 MiB. More feeds bursts
-    /// of many partitions, and costs that much memory.
+    /// of many partitions, and costs that much memory. Half of it is kept in equal shares for partitions that have nothing
+    /// waiting, so that those whose handlers hang do not stop the others; what was decompressed comes on top.
     pub buffer_bytes: usize,
     /// `fetch.decompressed.max.bytes` (ours): to how much one batch may decompress. Default 64 MiB. One batch of each
     /// partition is decompressed at a time.

@@ -52,14 +52,17 @@ pub enum OnDataLoss {
 /// How members of a group agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GroupProtocol {
-    /// [`GroupProtocol::Consumer`] where the broker has it (Kafka 4.0), else [`GroupProtocol::Classic`]; the classic one too
-    /// when a setting was chosen that only it has: `session.timeout.ms`, `heartbeat.interval.ms`,
-    /// `partition.assignment.strategy`.
+    /// [`GroupProtocol::Consumer`] where the group's coordinator has it (Kafka 4.0), else [`GroupProtocol::Classic`]. The
+    /// classic one too when a setting was chosen that only it has: `session.timeout.ms`, `heartbeat.interval.ms`,
+    /// `partition.assignment.strategy`; and, with a warning in the log, when the coordinator does not carry a group over
+    /// that has classic members (`group.consumer.migration.policy` of the broker).
     #[default]
     Auto,
     /// A member computes the assignment, as in all versions of Kafka.
     Classic,
-    /// The coordinator computes it, and moves partitions one by one (KIP-848).
+    /// The coordinator computes it, and moves partitions one by one; what stays is not disturbed (KIP-848). How often
+    /// members are to be heard of, and when they are given up, is the broker's to say: `group.consumer.heartbeat.interval.ms`
+    /// and `group.consumer.session.timeout.ms`. A member has `max.poll.interval.ms` to give back what it is asked for.
     Consumer,
 }
 

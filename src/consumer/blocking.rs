@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 
 use super::builder::{Consumer, ConsumerBuilder};
 use super::delivery::Delivery;
-use super::offer::{Offer, Running, offer};
+use super::offer::{Offer, Running, Terms, offer};
 use super::run::Summary;
 use super::slots::panic_message;
 use crate::error::{ConsumeError, HandlerFailure};
@@ -119,17 +119,17 @@ where
     H: Fn(Delivery) -> Result<(), E> + Send + Sync + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
+    let terms = Terms::of(&mut consumer);
     let config = Arc::make_mut(&mut consumer.config);
-    let limit = std::mem::take(&mut config.handler_timeout);
     if config.workers == 0 {
         config.workers = thread::available_parallelism().map_or(1, NonZero::get);
     }
     // No longer than what may be with handlers at once, which is as many as there are threads.
     let (give, offers) = mpsc::channel();
     start_threads(config.workers, &Arc::new(handler), &Arc::new(Mutex::new(offers)))?;
-    let mut running = Running::start(consumer, move |delivery: Delivery| {
+    let mut running = Running::start(consumer, terms.clone(), move |delivery: Delivery| {
         let give = give.clone();
-        offer(delivery, limit, async move |offer| {
+        offer(terms.clone(), delivery, async move |offer| {
             let _ = give.send(offer);
         })
     });

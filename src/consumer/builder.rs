@@ -259,8 +259,22 @@ impl ConsumerBuilder {
         self
     }
 
-    /// `dead.letter.topic`: records that cannot be handled are written there, and count as handled once that is
-    /// acknowledged. The same as `on_failure(OnFailure::DeadLetter(topic))`.
+    /// `dead.letter.topic`: records that cannot be handled are written there, and count as handled once all replicas in sync
+    /// have them. The same as `on_failure(OnFailure::DeadLetter(topic))`. The topic has to exist.
+    ///
+    /// A dead letter has the key, the value and the headers of the record, and more headers, all of them text:
+    ///
+    /// | header | value |
+    /// | --- | --- |
+    /// | `indelible.dead-letter.topic`, `.partition`, `.offset` | where the record was first read: [`Delivery::origin`] |
+    /// | `indelible.dead-letter.timestamp` | its timestamp there, in milliseconds since 1970; its own is the time of the write |
+    /// | `indelible.dead-letter.group` | the group that could not handle it |
+    /// | `indelible.dead-letter.attempts` | how often it was handled, in retry topics too |
+    /// | `indelible.dead-letter.error` | what the handler said the last time, with its causes, in up to 4,096 bytes |
+    ///
+    /// Headers of these names that the record had before are replaced; names of headers that are not UTF-8 become so. When
+    /// it cannot be written, the consumer stops with [`ConsumeError::DeadLetter`], and the record is not committed. A crash
+    /// between the write and the commit repeats it: the topic can hold a record twice, never lack it.
     pub fn dead_letter(self, topic: impl AsRef<str>) -> Self {
         self.on_failure(OnFailure::DeadLetter(Arc::from(topic.as_ref())))
     }
@@ -268,6 +282,14 @@ impl ConsumerBuilder {
     /// Adds one of the `retry.topics`: a record whose retries are used up is written to `topic`, and handled again from
     /// there no earlier than `delay` later. Called several times, a record goes from one to the next; what fails in the
     /// last goes where [`ConsumerBuilder::on_failure`] says. Default none.
+    ///
+    /// The consumer subscribes to these topics too, which have to exist. All members of the group need the same ones, and
+    /// the same topics in [`ConsumerBuilder::topics`]. A record keeps its key, so that its retries keep their order; the
+    /// order among it and the records behind it in its own topic is lost.
+    ///
+    /// [`Delivery::origin`] tells where the record was first read, and [`Delivery::attempt`] counts on. Its headers have the
+    /// names of [dead letters](ConsumerBuilder::dead_letter) with `indelible.retry.` before them; `indelible.retry.due` is
+    /// the moment before which it is not handled, in milliseconds since 1970.
     pub fn retry_topic(mut self, topic: impl AsRef<str>, delay: Duration) -> Self {
         self.config.retry_topics.push(RetryTopic { topic: Arc::from(topic.as_ref()), delay });
         self

@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::builder::{Consumer, ConsumerBuilder};
 use super::delivery::Delivery;
 use super::handle::ConsumerHandle;
-use super::offer::{Offer, Running, Taken, offer};
+use super::offer::{Offer, Running, Taken, Terms, offer};
 use super::run::Summary;
 use crate::error::{ConsumeError, HandlerFailure};
 
@@ -63,12 +62,11 @@ impl Consumer {
     /// when its partition is revoked. `handler.timeout.ms` counts from the moment when a record was pulled; a record that
     /// is answered later has failed, and its answer has no effect.
     pub fn deliveries(mut self) -> Deliveries {
-        let limit = std::mem::take(&mut Arc::make_mut(&mut self.config).handler_timeout);
-        let handle = self.handle();
+        let (handle, terms) = (self.handle(), Terms::of(&mut self));
         let (give, offers) = mpsc::channel(OFFERED);
-        let running = Running::start(self, move |delivery: Delivery| {
+        let running = Running::start(self, terms.clone(), move |delivery: Delivery| {
             let give = give.clone();
-            offer(delivery, limit, async move |offer| {
+            offer(terms.clone(), delivery, async move |offer| {
                 // An error drops the offer, which withdraws it.
                 let _ = give.send(offer).await;
             })

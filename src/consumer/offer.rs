@@ -12,6 +12,8 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -64,8 +66,38 @@ impl Drop for Taken {
     }
 }
 
+/// How records are offered.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    /// How long after it was taken a record has to be answered; zero for no limit.
+    limit: Duration,
+    /// The consumer was dropped: no outcome counts any more.
+    dropped: Arc<AtomicBool>,
+}
+
+impl Terms {
+    /// Takes the time limit over from the loop, for which it would begin with the offer.
+    pub(super) fn of(consumer: &mut Consumer) -> Terms {
+        let limit = std::mem::take(&mut Arc::make_mut(&mut consumer.config).handler_timeout);
+        Terms { limit, dropped: Arc::default() }
+    }
+}
+
 /// Offers `delivery` by way of `give`, and waits for what comes of it. Needs the I/O thread's timers.
-pub(super) async fn offer<G, W>(delivery: Delivery, limit: Duration, give: G) -> Result<(), HandlerFailure>
+pub(super) async fn offer<G, W>(terms: Terms, delivery: Delivery, give: G) -> Result<(), HandlerFailure>
+where
+    G: FnOnce(Offer) -> W,
+    W: Future<Output = ()>,
+{
+    let outcome = offer_for(terms.limit, delivery, give).await;
+    if terms.dropped.load(Ordering::Acquire) {
+        // This poll of the loop is its last. It must not take what was dropped along with it for a failure.
+        std::future::pending::<()>().await;
+    }
+    outcome
+}
+
+async fn offer_for<G, W>(limit: Duration, delivery: Delivery, give: G) -> Result<(), HandlerFailure>
 where
     G: FnOnce(Offer) -> W,
     W: Future<Output = ()>,
@@ -122,13 +154,14 @@ impl Withdrawn {
 /// A consumer that runs on the I/O thread. Dropped, it drops the run future there.
 #[derive(Debug)]
 pub(super) struct Running {
+    dropped: Arc<AtomicBool>,
     outcome: oneshot::Receiver<Result<Summary, ConsumeError>>,
     _cancel: oneshot::Sender<()>,
 }
 
 impl Running {
-    /// Runs `consumer` there with `handler`.
-    pub(super) fn start<H, F>(consumer: Consumer, handler: H) -> Running
+    /// Runs `consumer` there with `handler`, which offers on these terms.
+    pub(super) fn start<H, F>(consumer: Consumer, terms: Terms, handler: H) -> Running
     where
         H: FnMut(Delivery) -> F + Send + 'static,
         F: Future<Output = Result<(), HandlerFailure>> + Send + 'static,
@@ -146,7 +179,7 @@ impl Running {
                 }
             }
         });
-        Running { outcome, _cancel: cancel }
+        Running { dropped: terms.dropped, outcome, _cancel: cancel }
     }
 
     /// Waits until it has stopped.
@@ -157,5 +190,11 @@ impl Running {
     /// The error it stopped with, if it has and nobody asked.
     pub(super) fn unseen_error(&mut self) -> Option<ConsumeError> {
         self.outcome.try_recv().ok()?.err()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.dropped.store(true, Ordering::Release);
     }
 }

@@ -83,6 +83,7 @@ pub(super) fn subscribe(
 mod tests {
     use super::*;
     use crate::config::Settings;
+    use crate::core::consume::pattern::TopicPattern;
 
     fn config(properties: &[(&str, &str)]) -> ConsumerConfig {
         let mut config = ConsumerConfig::default();
@@ -114,6 +115,9 @@ mod tests {
         assert!(refused(group, orders(), &dead_is_retry).contains("for ever"));
         assert!(refused(group, orders(), &[("retry.topics", "orders:1000")]).contains("twice"));
         assert!(refused(group, orders(), &[("retry.topics", "soon:1000,soon:2000")]).contains("twice"));
+        let pattern = || Subscription::Pattern(TopicPattern::new("orders.*").unwrap());
+        assert!(refused(group, pattern(), &[("dead.letter.topic", "orders.dead")]).contains("for ever"));
+        assert!(refused(group, pattern(), &[("retry.topics", "soon:1000")]).contains("topics()"));
         let by_hand = Subscription::Partitions(vec![(crate::types::TopicPartition::new("orders", 0), None)]);
         assert!(refused(group, by_hand, &[("retry.topics", "soon:1000")]).contains("group"));
     }

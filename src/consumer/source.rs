@@ -135,9 +135,12 @@ impl Source {
         match batch.records.next() {
             Some(Ok(record)) if record.offset >= batch.from => {
                 if record.offset >= self.look {
-                    let (done, until) = lock(&self.assigned.watermark).is_done(record.offset);
+                    let mut watermark = lock(&self.assigned.watermark);
+                    let (done, until) = watermark.is_done(record.offset);
                     if done {
                         batch.from = until;
+                        self.position = until.min(batch.last_offset.saturating_add(1));
+                        watermark.pass(self.position, batch.leader_epoch);
                         return None;
                     }
                     self.look = until;

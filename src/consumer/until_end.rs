@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::admin::Admin;
 use crate::config::ConsumerConfig;
 use crate::error::ConsumeError;
-use crate::io::cluster::{Cluster, Lane};
+use crate::io::cluster::Cluster;
 use crate::io::inbox::{Assigned, Command, Inbox, Message, Stats, StopReason};
 use crate::io::membership::{self, Subscription};
-use crate::io::offsets::{self, LATEST};
+use crate::io::offsets::{self, EARLIEST, LATEST};
 use crate::sync::lock;
 use crate::types::TopicPartition;
 
@@ -107,16 +108,37 @@ impl Watched {
     }
 
     async fn ends(&self, partitions: &[TopicPartition]) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
-        let found = offsets::list(&self.cluster, partitions, LATEST, self.config.isolation).await?;
-        Ok(found.into_iter().map(|(partition, (end, _))| (partition, end)).collect())
+        self.offsets(partitions, LATEST).await
     }
 
-    /// Whether the group has committed as far as the ends. Where it has committed nothing it would begin there, or behind.
+    async fn offsets(
+        &self,
+        partitions: &[TopicPartition],
+        timestamp: i64,
+    ) -> Result<HashMap<TopicPartition, i64>, ConsumeError> {
+        let found = offsets::list(&self.cluster, partitions, timestamp, self.config.isolation).await?;
+        Ok(found.into_iter().map(|(partition, (offset, _))| (partition, offset)).collect())
+    }
+
+    /// Whether the group has committed as far as the ends. Where nothing ever was, nothing needs to be.
     async fn committed_to(&self, ends: &HashMap<TopicPartition, i64>) -> Result<bool, ConsumeError> {
-        let Some(group) = &self.group else { return Ok(false) };
-        let asked = ends.keys().map(|partition| (partition.clone(), None)).collect();
-        let starts = offsets::all_starts(&self.cluster, &self.config, Some((group, Lane::Control)), asked).await?;
-        let is_reached = |start: &offsets::Start| ends.get(&start.partition).is_some_and(|end| start.offset >= *end);
-        Ok(!starts.is_empty() && starts.iter().all(is_reached))
+        let Some(group) = self.group.clone().filter(|_| !ends.is_empty()) else { return Ok(false) };
+        let committed = match Admin::new(self.cluster.clone()).group_offsets(group).await {
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::debug!(%error, "what the group has committed cannot be read; asked again");
+                return Ok(false);
+            }
+        };
+        let mut untouched = Vec::new();
+        for (partition, end) in ends {
+            match committed.get(partition) {
+                Some(committed) if committed.offset >= *end => {}
+                Some(_) => return Ok(false),
+                None => untouched.push(partition.clone()),
+            }
+        }
+        let first = self.offsets(&untouched, EARLIEST).await?;
+        Ok(first.iter().all(|(partition, first)| ends.get(partition).is_some_and(|end| first >= end)))
     }
 }

@@ -1,7 +1,7 @@
 //! Looking up offsets: what a group has committed, and where logs begin and end.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::{Cluster, Lane};
@@ -12,7 +12,6 @@ use crate::core::consume::progress::{self, Done, Log};
 use crate::core::verdict::fetch::{FetchVerdict, partition as verdict};
 use crate::core::verdict::group::{CommittedVerdict, committed as committed_verdict};
 use crate::error::{CallError, ConsumeError};
-use crate::sync::lock;
 use crate::types::{BrokerId, IsolationLevel, TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
@@ -141,18 +140,6 @@ pub(crate) async fn starts(
         Ok(())
     };
     tokio::try_join!(looking_up, history::check(cluster, config, claims, found)).map(|_| ())
-}
-
-/// As [`starts`], all at once.
-pub(crate) async fn all_starts(
-    cluster: &Cluster,
-    config: &ConsumerConfig,
-    group: Option<(&Arc<str>, Lane)>,
-    partitions: Vec<(TopicPartition, Option<SeekTo>)>,
-) -> Result<Vec<Start>, ConsumeError> {
-    let all = Mutex::new(Vec::new());
-    starts(cluster, config, group, partitions, &|some| lock(&all).extend(some)).await?;
-    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// What is committed, to be checked against the log.

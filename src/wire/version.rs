@@ -60,8 +60,8 @@ api_keys! {
     SaslAuthenticate = 36, flexible from 2;
     DeleteGroups = 42, flexible from 2;
     DescribeProducers = 61, flexible from 0;
-    ConsumerGroupDescribe = 69, flexible from 0;
     ConsumerGroupHeartbeat = 68, flexible from 0;
+    ConsumerGroupDescribe = 69, flexible from 0;
 }
 
 impl ApiKey {

@@ -128,17 +128,15 @@ fn told(group: &GroupDescription, rows: &[Row<'_>]) -> String {
         lines.push(line);
     }
     let unknown = rows.iter().filter(|row| row.lag().is_none()).count();
-    let beside = if unknown == 0 { String::new() } else { format!(", {unknown} without") };
     let known = rows.len() - unknown;
-    format!(
-        "group {}: {}, {}\n\n{}\ntotal lag {} in {known} {}{beside}\n",
-        group.name,
-        group.state,
-        table::counted(group.members.len() as u64, "member", "members"),
-        table::lines(&lines),
-        total(rows),
-        if known == 1 { "partition" } else { "partitions" },
-    )
+    let sum = match (known, unknown) {
+        (0, _) => "total lag not known".to_owned(),
+        (1, 0) => format!("total lag {} in 1 partition", total(rows)),
+        (_, 0) => format!("total lag {} in {known} partitions", total(rows)),
+        _ => format!("total lag {} in {known} of {} partitions, not known of the others", total(rows), rows.len()),
+    };
+    let members = table::counted(group.members.len() as u64, "member", "members");
+    format!("group {}: {}, {members}\n\n{}\n{sum}\n", group.name, group.state, table::lines(&lines))
 }
 
 fn document(group: &GroupDescription, rows: &[Row<'_>]) -> Vec<u8> {

@@ -2,9 +2,10 @@
 
 use super::bench::{Bench, expect, expect_produce, text};
 use super::{Case, Needs};
-use crate::raw::{BatchSpec, batch, produce_request};
+use crate::raw::{BatchSpec, RawClient, batch, fetch_request, name, produce_request};
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::messages::fetch_request::ForgottenTopic;
+use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest};
 use kafka_protocol::protocol::StrBytes;
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ pub(super) const CASES: &[Case] = &[
     case("compacted_topic_wants_keys", compacted_topic_wants_keys),
     case("log_append_time_is_the_brokers", log_append_time),
     case("offset_out_of_range", offset_out_of_range),
+    case("fetch_session", fetch_session),
+    Case {
+        name: "followers_answer_fetches_from_version_11",
+        needs: Needs::ThreeBrokers,
+        run: followers_answer_fetches,
+    },
     case("offsets_by_time", offsets_by_time),
     case("acks_other_than_three_are_refused", acks_other_than_three),
     Case { name: "only_the_leader_appends", needs: Needs::ThreeBrokers, run: only_the_leader_appends },
@@ -120,6 +127,50 @@ fn offset_out_of_range(bench: &mut Bench<'_>) -> Result<(), String> {
     expect_produce("one", &mut leader, (&topic, 0), &batch(-1, -1, -1, &["a"]), (0, Some(0)))?;
     expect("at the end", leader.fetch(&topic, 0, 1).map_err(text)?, (0, Vec::new()))?;
     expect("beyond", leader.fetch(&topic, 0, 2).map_err(text)?.0, 1)
+}
+
+/// KIP-227: a session remembers what is read; its answers name only what is new, and its epochs follow one another.
+fn fetch_session(bench: &mut Bench<'_>) -> Result<(), String> {
+    let topic = bench.topic(1, 1, &[])?;
+    let mut leader = bench.leader(&topic, 0)?;
+    let full = fetch_request(&topic, 0, 0).with_max_wait_ms(0).with_session_epoch(0);
+    let opened = leader.call(11, &full).map_err(text)?;
+    let id = opened.session_id;
+    expect("an id", (opened.error_code, id > 0, opened.responses.len()), (0, true, 1))?;
+    let next =
+        |id, epoch| FetchRequest::default().with_session_id(id).with_session_epoch(epoch).with_max_bytes(1 << 20);
+    let ask = |leader: &mut RawClient, request: &FetchRequest| {
+        let answer = leader.call(11, request).map_err(text)?;
+        Ok::<_, String>((answer.error_code, answer.session_id == id, answer.responses.len()))
+    };
+    expect("nothing new", ask(&mut leader, &next(id, 1))?, (0, true, 0))?;
+    expect_produce("one", &mut leader, (&topic, 0), &batch(-1, -1, -1, &["a"]), (0, Some(0)))?;
+    expect("a record", ask(&mut leader, &next(id, 2))?, (0, true, 1))?;
+    expect("an old epoch", ask(&mut leader, &next(id, 2))?.0, 71)?;
+    let forgotten = ForgottenTopic::default().with_topic(name(&topic)).with_partitions(vec![0]);
+    let forget = next(id, 3).with_forgotten_topics_data(vec![forgotten]);
+    expect("forgotten", ask(&mut leader, &forget)?.2, 0)?;
+    expect("no such session", ask(&mut leader, &next(id.wrapping_add(1).max(1), 1))?.0, 70)?;
+    let again = leader.call(11, &full.with_session_id(id)).map_err(text)?;
+    expect("begun anew", (again.error_code, again.session_id > 0, again.responses.len()), (0, true, 1))?;
+    expect("the old one is gone", again.session_id == id || ask(&mut leader, &next(id, 4))?.0 == 70, true)
+}
+
+/// KIP-392: who speaks version 11 may read from any replica, others from the leader only.
+fn followers_answer_fetches(bench: &mut Bench<'_>) -> Result<(), String> {
+    let topic = bench.topic(1, 3, &[])?;
+    let mut leader = bench.leader(&topic, 0)?;
+    expect_produce("one", &mut leader, (&topic, 0), &batch(-1, -1, -1, &["a"]), (0, Some(0)))?;
+    let leads = bench.leader_id(&topic, 0)?;
+    let other = bench.brokers()?.into_iter().find(|id| *id != leads).ok_or("one broker only")?;
+    bench.until("the follower to have it", || {
+        let (code, records) = bench.broker(other)?.fetch(&topic, 0, 0).map_err(text)?;
+        expect("version 11", (code, records.len()), (0, 1))
+    })?;
+    let request = fetch_request(&topic, 0, 0);
+    let response = bench.broker(other)?.call(10, &request).map_err(text)?;
+    expect("version 10", response.responses[0].partitions[0].error_code, 6)?;
+    expect("beyond its end", bench.broker(other)?.fetch(&topic, 0, 9).map_err(text)?.0, 1)
 }
 
 /// Earliest, latest, largest timestamp, first at or after a time, none after the last.

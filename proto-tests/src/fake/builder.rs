@@ -26,6 +26,7 @@ impl Builder {
                 consumer_heartbeat_interval: Duration::from_millis(100),
                 consumer_session_timeout: Duration::from_secs(45),
                 cluster_id: "fake-cluster-0000000000".to_owned(),
+                racks: Vec::new(),
                 max_versions: BTreeMap::new(),
             },
         }
@@ -102,6 +103,14 @@ impl Builder {
     #[must_use]
     pub fn cluster_id(mut self, id: &str) -> Self {
         id.clone_into(&mut self.settings.cluster_id);
+        self
+    }
+
+    /// `broker.rack` of the brokers 1, 2, 3 and so on, and leaders that send readers to a replica in the reader's rack, as
+    /// with `RackAwareReplicaSelector` (KIP-392). Default none.
+    #[must_use]
+    pub fn racks(mut self, racks: &[&str]) -> Self {
+        self.settings.racks = racks.iter().map(|rack| (*rack).to_owned()).collect();
         self
     }
 

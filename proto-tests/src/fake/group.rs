@@ -460,10 +460,6 @@ impl Group {
         self.generation > 0 || !self.members.is_empty() || !self.pending.is_empty() || !self.offsets.is_empty()
     }
 
-    pub(crate) fn has_members(&self) -> bool {
-        !self.members.is_empty()
-    }
-
     pub(crate) fn protocol_type(&self) -> &str {
         &self.protocol_type
     }

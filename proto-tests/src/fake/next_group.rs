@@ -21,6 +21,7 @@ pub(crate) type Topics = BTreeMap<String, (Uuid, i32)>;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Beat {
     pub(crate) member: String,
+    pub(crate) client_id: String,
     pub(crate) epoch: i32,
     pub(crate) instance: Option<String>,
     pub(crate) rebalance_timeout_ms: Option<i64>,
@@ -37,8 +38,22 @@ pub(crate) struct Beaten {
     pub(crate) assignment: Option<BTreeSet<Key>>,
 }
 
+/// A member as ConsumerGroupDescribe tells it.
+#[derive(Debug)]
+pub(crate) struct ToldMember {
+    pub(crate) id: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) epoch: i32,
+    pub(crate) topics: BTreeSet<String>,
+    pub(crate) pattern: Option<String>,
+    pub(crate) assigned: BTreeSet<Key>,
+    pub(crate) target: BTreeSet<Key>,
+}
+
 #[derive(Debug, Default)]
 struct Member {
+    client_id: String,
     instance: Option<String>,
     epoch: i32,
     previous_epoch: i32,
@@ -48,6 +63,8 @@ struct Member {
     last_seen_ms: i64,
     /// What it has, and what it is asked to give back.
     assigned: BTreeSet<Key>,
+    /// Since which epoch it has it.
+    since: BTreeMap<Key, i32>,
     revoking: BTreeSet<Key>,
     revoked_until_ms: i64,
 }
@@ -76,6 +93,39 @@ impl NextGroup {
     /// Whether it ever had a member.
     pub(crate) fn exists(&self) -> bool {
         self.epoch > 0
+    }
+
+    pub(crate) fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// Kafka's word for where it is. The target is computed at once, so that it is never `Assigning`.
+    pub(crate) fn phase(&self) -> &'static str {
+        let settled = |member: &Member| member.revoking.is_empty() && member.epoch == self.epoch;
+        match self.is_empty() {
+            true => "Empty",
+            false if self.members.values().all(settled) => "Stable",
+            false => "Reconciling",
+        }
+    }
+
+    /// The name of a topic that the target was computed from.
+    pub(crate) fn topic_name(&self, id: Uuid) -> Option<&str> {
+        self.seen.iter().find(|(_, topic)| topic.0 == id).map(|(name, _)| name.as_str())
+    }
+
+    pub(crate) fn tell_members(&self) -> Vec<ToldMember> {
+        let of = |(id, member): (&String, &Member)| ToldMember {
+            id: id.clone(),
+            instance: member.instance.clone(),
+            client_id: member.client_id.clone(),
+            epoch: member.epoch,
+            topics: member.topics.clone(),
+            pattern: member.pattern.clone(),
+            assigned: member.assigned.clone(),
+            target: self.target.get(id).cloned().unwrap_or_default(),
+        };
+        self.members.iter().map(of).collect()
     }
 
     pub(crate) fn epoch_of(&self, member: &str) -> Option<i32> {
@@ -107,6 +157,7 @@ impl NextGroup {
                 && (beat.topics.is_some() || beat.pattern.is_some());
         let Some(member) = self.members.get_mut(&id) else { return Err(code::UNKNOWN_MEMBER_ID) };
         member.last_seen_ms = now_ms;
+        member.client_id.clone_from(&beat.client_id);
         if let Some(timeout) = beat.rebalance_timeout_ms {
             member.rebalance_timeout_ms = timeout;
         }
@@ -202,15 +253,20 @@ impl NextGroup {
     }
 
     /// Whether a commit with this identity may be stored.
-    pub(crate) fn may_commit(&self, version: i16, member: &str, epoch: i32) -> i16 {
+    pub(crate) fn may_commit(&self, version: i16, member: &str, epoch: i32, keys: &[Key]) -> i16 {
         if epoch < 0 && self.is_empty() {
             return code::NONE;
         }
         match self.members.get(member) {
             None => code::UNKNOWN_MEMBER_ID,
             Some(_) if version < 9 => code::UNSUPPORTED_VERSION,
-            Some(known) if known.epoch != epoch => code::STALE_MEMBER_EPOCH,
-            Some(_) => code::NONE,
+            Some(known) if known.epoch == epoch => code::NONE,
+            // KIP-1251
+            Some(known) if known.epoch > epoch && epoch > 0 && !keys.is_empty() => {
+                let good = |key: &Key| known.since.get(key).is_some_and(|since| *since <= epoch);
+                if keys.iter().all(good) { code::NONE } else { code::STALE_MEMBER_EPOCH }
+            }
+            Some(_) => code::STALE_MEMBER_EPOCH,
         }
     }
 
@@ -219,7 +275,7 @@ impl NextGroup {
         match member {
             None => code::NONE,
             Some(_) if epoch < 0 && self.is_empty() => code::NONE,
-            Some(member) => self.may_commit(9, member, epoch),
+            Some(member) => self.may_commit(9, member, epoch, &[]),
         }
     }
 
@@ -301,6 +357,10 @@ impl NextGroup {
             return;
         }
         member.assigned.extend(target.difference(&held_by_others));
+        member.since.retain(|key, _| member.assigned.contains(key));
+        for key in &member.assigned {
+            member.since.entry(*key).or_insert(self.epoch);
+        }
         if member.epoch != self.epoch {
             member.previous_epoch = member.epoch;
             member.epoch = self.epoch;

@@ -77,6 +77,11 @@ impl Partition {
         }
     }
 
+    /// How far a follower's copy reaches.
+    pub(crate) fn replicated(&self) -> i64 {
+        self.replicated
+    }
+
     /// The least in-sync replicas for acks=all; never more than there are replicas.
     pub(crate) fn min_insync(&self) -> usize {
         self.replication.min_insync.min(self.replicas.len())

@@ -1,6 +1,7 @@
 //! Fetch sessions (KIP-227): what a client fetches is remembered by the broker, so that requests name only changes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// One partition of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) struct Told {
 pub(crate) struct Session {
     /// Epoch that the next request must carry.
     pub(crate) next_epoch: i32,
-    /// In the order in which the client named them.
+    /// In the order in which the client named them, those behind that were served.
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) told: BTreeMap<(uuid::Uuid, String, i32), Told>,
 }
@@ -38,6 +39,14 @@ impl Session {
             Some(at) => self.wanted[at] = wanted,
             None => self.wanted.push(wanted),
         }
+    }
+
+    /// Puts those that were served behind the others, so that each has its turn.
+    pub(crate) fn serve(&mut self, served: &[(uuid::Uuid, String, i32)]) {
+        let (behind, before) =
+            std::mem::take(&mut self.wanted).into_iter().partition(|one| served.contains(&one.key()));
+        self.wanted = before;
+        self.wanted.extend::<Vec<Wanted>>(behind);
     }
 
     pub(crate) fn forget(&mut self, topic: &str, topic_id: uuid::Uuid, partition: i32) {
@@ -59,8 +68,10 @@ impl Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     pub(crate) by_id: BTreeMap<i32, Session>,
-    last_id: i32,
 }
+
+/// Ids are unique among all brokers, so that one names its broker.
+static LAST_ID: AtomicI32 = AtomicI32::new(0);
 
 impl Sessions {
     /// `max.incremental.fetch.session.cache.slots` of a real broker; beyond it requests stay without a session.
@@ -71,9 +82,9 @@ impl Sessions {
         if self.by_id.len() >= Self::SLOTS {
             return None;
         }
-        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        self.by_id.insert(self.last_id, session);
-        Some(self.last_id)
+        let id = LAST_ID.fetch_add(1, Ordering::Relaxed) + 1;
+        self.by_id.insert(id, session);
+        Some(id)
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) consumer_heartbeat_interval: Duration,
     pub(crate) consumer_session_timeout: Duration,
     pub(crate) cluster_id: String,
+    /// Of the brokers, in the order of their ids; those beyond the list have none.
+    pub(crate) racks: Vec<String>,
     /// Highest version per API key; -1 takes the API away.
     pub(crate) max_versions: BTreeMap<i16, i16>,
 }
@@ -108,6 +110,12 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// `broker.rack`.
+    pub(crate) fn rack(&self, broker: i32) -> Option<&str> {
+        let at = usize::try_from(broker).ok()?.checked_sub(1)?;
+        self.settings.racks.get(at).map(String::as_str)
+    }
+
     pub(crate) fn new(settings: Settings, now_ms: i64) -> Self {
         Self {
             settings,
@@ -195,6 +203,12 @@ impl State {
         let hash = group.bytes().fold(7_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let index = usize::try_from(hash).unwrap_or(0).checked_rem(live.len())?;
         live.get(index).copied()
+    }
+
+    /// The group of KIP-848's protocol under this name, unless classic members have taken it over.
+    pub(crate) fn next_group(&self, name: &str) -> Option<&NextGroup> {
+        let taken = self.groups.get(name).is_some_and(Group::has_classic_members);
+        self.next_groups.get(name).filter(|group| group.exists() && !taken)
     }
 
     pub(crate) fn new_member_id(&mut self, prefix: &str) -> String {

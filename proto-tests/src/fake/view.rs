@@ -94,6 +94,12 @@ impl View<'_> {
         self.state.request_counts.iter().filter(|(key, _)| key.0 == api_key).map(|(_, count)| count).sum()
     }
 
+    /// The fetch sessions at a broker: the epoch that is due, and how many partitions are read.
+    pub fn fetch_sessions(&self, broker: i32) -> Vec<(i32, usize)> {
+        let sessions = self.state.brokers.get(&broker).map(|broker| &broker.sessions.by_id);
+        sessions.into_iter().flatten().map(|(_, session)| (session.next_epoch, session.wanted.len())).collect()
+    }
+
     /// Open connections of a broker.
     pub fn connections(&self, broker: i32) -> usize {
         self.state.brokers.get(&broker).map_or(0, |broker| broker.connections)

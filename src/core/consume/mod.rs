@@ -5,6 +5,8 @@ pub(crate) mod assignor;
 pub(crate) mod fetch;
 pub(crate) mod group;
 pub(crate) mod history;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod ops;
 pub(crate) mod pattern;
 pub(crate) mod progress;
 pub(crate) mod protocol;

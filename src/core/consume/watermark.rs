@@ -261,14 +261,14 @@ impl Watermark {
         self.below().0
     }
 
-    /// What the group has, as far as this assignment knows.
-    pub(crate) fn committed(&self) -> Option<i64> {
-        self.committed
-    }
-
     /// The oldest record that is with its handler.
     pub(crate) fn oldest_in_handler(&self) -> Option<i64> {
         self.open.front().map(|first| first.offset)
+    }
+
+    /// What the group has, as far as this assignment knows.
+    pub(crate) fn committed(&self) -> Option<i64> {
+        self.committed
     }
 
     /// The offset below which all is handled, and the leader epoch of what lies right below it.

@@ -48,8 +48,9 @@ pub(crate) enum NextVerdict {
     Done,
     /// The coordinator has taken everything away from this member: lost. Join again, with epoch 0 and the same member id.
     Fenced,
-    /// The member has another epoch by now, which the next heartbeat tells. Nothing is lost.
-    Stale,
+    /// There is no such group with this protocol: for a member as good as fenced, and for one that wants to join a reason
+    /// to take the other protocol.
+    NoGroup,
     /// Another member of the same `group.instance.id` has not left yet: again after a pause, until its session is over.
     Unreleased,
     /// Ask for the coordinator anew. The epoch may still be good.
@@ -65,16 +66,24 @@ pub(crate) fn heartbeat(code: ErrorCode) -> NextVerdict {
     match code {
         ErrorCode::NONE => NextVerdict::Done,
         ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID => NextVerdict::Fenced,
-        ErrorCode::STALE_MEMBER_EPOCH => NextVerdict::Stale,
+        ErrorCode::GROUP_ID_NOT_FOUND => NextVerdict::NoGroup,
         ErrorCode::UNRELEASED_INSTANCE_ID => NextVerdict::Unreleased,
         ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => NextVerdict::FindCoordinator,
         ErrorCode::COORDINATOR_LOAD_IN_PROGRESS | ErrorCode::REQUEST_TIMED_OUT | ErrorCode::UNKNOWN_SERVER_ERROR => {
             NextVerdict::Retry
         }
-        // UNSUPPORTED_ASSIGNOR, INVALID_REGULAR_EXPRESSION, FENCED_INSTANCE_ID, a group of the other protocol (69, 23),
+        // UNSUPPORTED_ASSIGNOR, INVALID_REGULAR_EXPRESSION, FENCED_INSTANCE_ID, a group of the other protocol (23),
         // authorization, a full group, and what no list names.
         _ => NextVerdict::Fatal,
     }
+}
+
+/// Whether a refusal of the first heartbeat of KIP-848 means that the group, or the broker, has the classic protocol only.
+pub(crate) fn suggests_classic(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::INCONSISTENT_GROUP_PROTOCOL | ErrorCode::UNSUPPORTED_VERSION
+    )
 }
 
 /// What becomes of an offset after the answer to its commit.

@@ -1,8 +1,8 @@
 //! Sending what watermarks allow to be committed, and nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::core::consume::group::Generation;
@@ -29,6 +29,8 @@ pub(super) struct Committer {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// The broker takes no metadata as long as ours.
     pub(super) plain: Arc<AtomicBool>,
+    /// The member's newest generation, or epoch of KIP-848. It changes while partitions stay, and commits go on under it.
+    pub(super) newest: Arc<Mutex<Option<Generation>>>,
 }
 
 /// A commit that did not go through.
@@ -36,6 +38,8 @@ pub(super) struct Committer {
 pub(super) struct CommitFailure {
     /// The code, when the coordinator says that this member is not (or not in this generation) of the group.
     pub(super) fenced: Option<ErrorCode>,
+    /// The generation that the request named.
+    pub(super) generation: Option<Generation>,
     /// It will be refused however often it is sent.
     pub(super) hopeless: bool,
     /// It is sent again at once, without metadata.
@@ -71,10 +75,15 @@ impl Committer {
             if offsets.is_empty() {
                 return Ok(());
             }
-            let Err(failure) = self.send(generation, &offsets).await else {
+            // A watermark is closed when its partition is lost: what is committable now is good under the newest epoch.
+            let newest = lock(&self.newest).clone();
+            let newest = newest.filter(|newest| generation.is_some_and(|old| old.member_id == newest.member_id));
+            let named = newest.as_ref().or(generation);
+            let Err(mut failure) = self.send(named, &offsets).await else {
                 self.stats.commits.add(1);
                 return Ok(());
             };
+            failure.generation = named.cloned();
             if failure.at_once {
                 continue;
             }
@@ -82,7 +91,11 @@ impl Committer {
             attempt += 1;
             let pause = self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next());
             let in_time = deadline.is_some_and(|deadline| self.cluster.thread().now() + pause < deadline);
-            if failure.fenced.is_some() || failure.hopeless || !in_time {
+            // The group may have gone on while the request was under way.
+            let goes_on = named.is_some_and(|named| {
+                lock(&self.newest).as_ref().is_some_and(|now| now != named && now.member_id == named.member_id)
+            });
+            if failure.fenced.is_some() && !goes_on || failure.hopeless || !in_time {
                 return Err(failure);
             }
             tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
@@ -118,6 +131,7 @@ impl Committer {
         };
         let mut failure = CommitFailure {
             fenced: None,
+            generation: None,
             hopeless: false,
             at_once: false,
             reason: String::new(),

@@ -3,6 +3,8 @@
 
 mod commit;
 mod control;
+mod member;
+mod next;
 mod pattern;
 mod requests;
 
@@ -18,18 +20,20 @@ use super::fetcher::{FetchCommand, sleep_until};
 use super::inbox::{Assigned, Command, Inbox, Message, Stats};
 use super::offsets::{self, SeekTo, Start};
 use crate::config::ConsumerConfig;
-use crate::core::consume::group::classic::{Group, GroupConfig, Joined};
-use crate::core::consume::group::{Action, Generation, GroupFailure, RequestId};
+use crate::core::consume::group::classic::{self, GroupConfig, Joined};
+use crate::core::consume::group::next::Beaten;
+use crate::core::consume::group::{Action, GroupFailure, RequestId};
 use crate::core::consume::pattern::TopicPattern;
 use crate::core::consume::slow::SlowWatch;
 use crate::core::consume::watermark::AssignmentEpoch;
 use crate::error::{CallError, ConsumeError};
 use crate::sync::lock;
-use crate::types::TopicPartition;
+use crate::types::{TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::find_coordinator::CoordinatorType;
 use commit::{CommitFailure, Committer};
 use control::{Control, Sought};
+use member::Group;
 use pattern::PatternWatch;
 pub(crate) use pattern::all_topics;
 
@@ -65,6 +69,10 @@ enum Event {
     Left(RequestId),
     /// All topics there are.
     Topics(Result<Vec<Arc<str>>, CallError>),
+    /// Whether the group is to be joined by KIP-848.
+    Protocol(bool),
+    Beaten(RequestId, Beaten),
+    Resolved(RequestId, BTreeMap<TopicId, Arc<str>>),
     /// No answer, and none to come.
     Unanswered(RequestId),
     /// An answer that cannot be, such as a version that the broker does not have.
@@ -72,9 +80,9 @@ enum Event {
     /// Where some partitions of an assignment begin.
     Positions(AssignmentEpoch, Result<Vec<Start>, ConsumeError>),
     Sought(Sought),
-    Committed(Option<Generation>, Result<(), CommitFailure>),
+    Committed(Result<(), CommitFailure>),
     /// Handlers of the assignment are done, or had their time, and what they did is committed if it could be.
-    GivenBack(u64, Option<Generation>, Result<(), CommitFailure>),
+    GivenBack(u64, Result<(), CommitFailure>),
 }
 
 struct Membership {
@@ -151,6 +159,7 @@ impl Membership {
             stats: context.stats.clone(),
             turn: Arc::default(),
             plain: Arc::default(),
+            newest: Arc::default(),
         });
         let next_commit = now + config.commit_interval;
         Membership {
@@ -186,13 +195,11 @@ impl Membership {
     fn start(&mut self) {
         match self.context.subscription.clone() {
             Subscription::Partitions(partitions) => self.assign(partitions),
-            Subscription::Topics(topics) => self.join(topics),
-            // Joining begins with the first list of topics, for with nothing it would cost a rebalance.
-            Subscription::Pattern(pattern) => self.pattern = Some(PatternWatch::new(pattern, self.now())),
+            Subscription::Topics(_) | Subscription::Pattern(_) => self.choose_protocol(),
         }
     }
 
-    /// Becomes a member of the group.
+    /// Becomes a member by the classic protocol.
     fn join(&mut self, topics: Vec<Arc<str>>) {
         let (cluster, config) = (&self.context.cluster, &self.context.config);
         let group = GroupConfig {
@@ -204,7 +211,7 @@ impl Membership {
             backoff: cluster.retry_backoff(),
         };
         self.joins.get_or_insert_with(|| cluster.own_lane());
-        self.group = Some(Group::new(group, self.now()));
+        self.group = Some(Group::Classic(classic::Group::new(group, self.now())));
     }
 
     fn timeout(&self) -> Option<Instant> {
@@ -294,11 +301,11 @@ impl Membership {
         let (assigned, events) = (self.assigned.clone(), self.events.clone());
         tokio::spawn(async move {
             let outcome = committer.commit(generation.as_ref(), &assigned, None).await;
-            let _ = events.send(Event::Committed(generation, outcome));
+            let _ = events.send(Event::Committed(outcome));
         });
     }
 
-    fn on_committed(&mut self, generation: Option<Generation>, outcome: Result<(), CommitFailure>) {
+    fn on_committed(&mut self, outcome: Result<(), CommitFailure>) {
         self.committing = false;
         match outcome {
             Ok(()) => self.failed_commits = 0,
@@ -311,7 +318,7 @@ impl Membership {
                         "handled offsets cannot be committed; still trying"
                     );
                 }
-                self.on_commit_failure(generation, &failure);
+                self.on_commit_failure(&failure);
                 if failure.hopeless {
                     self.fail_commit(failure);
                 }
@@ -319,10 +326,10 @@ impl Membership {
         }
     }
 
-    fn on_commit_failure(&mut self, generation: Option<Generation>, failure: &CommitFailure) {
+    fn on_commit_failure(&mut self, failure: &CommitFailure) {
         let now = self.now();
-        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, generation, failure.fenced) {
-            group.on_commit_refused(now, &generation, code);
+        if let (Some(group), Some(generation), Some(code)) = (&mut self.group, &failure.generation, failure.fenced) {
+            group.on_commit_refused(now, generation, code);
         }
     }
 
@@ -338,10 +345,10 @@ impl Membership {
         let epoch = self.epoch;
         self.owned.extend(partitions.iter().map(|(partition, _)| (partition.clone(), epoch)));
         self.context.stats.rebalances.add(1);
-        self.count_beginning();
         if partitions.is_empty() && !self.owned.is_empty() {
             return; // all stays as it was
         }
+        self.count_beginning();
         tracing::info!(group = self.context.group.as_deref(), ?epoch, count = partitions.len(), "partitions assigned");
         let (cluster, config) = (self.context.cluster.clone(), self.context.config.clone());
         let group = self.committer.as_ref().map(|committer| (committer.group.clone(), committer.lane));
@@ -420,7 +427,7 @@ impl Membership {
                 Some(committer) => committer.commit(generation.as_ref(), &assigned, Some(thread.now() + last)).await,
                 None => Ok(()),
             };
-            let _ = events.send(Event::GivenBack(revocation, generation, outcome));
+            let _ = events.send(Event::GivenBack(revocation, outcome));
         });
     }
 
@@ -487,17 +494,18 @@ impl Membership {
     fn on_event(&mut self, event: Event) {
         let now = self.now();
         match event {
-            Event::Committed(generation, outcome) => return self.on_committed(generation, outcome),
+            Event::Committed(outcome) => return self.on_committed(outcome),
             Event::Topics(topics) => return self.on_topics(topics),
+            Event::Protocol(next) => return self.on_protocol(next),
             Event::Positions(epoch, starts) => return self.on_positions(epoch, starts),
             Event::Sought(sought) => return self.on_sought(sought),
-            Event::GivenBack(revocation, generation, outcome) => {
+            Event::GivenBack(revocation, outcome) => {
                 if revocation != self.revocation {
                     return;
                 }
                 if let Err(failure) = outcome {
                     tracing::warn!(reason = failure.reason, "a last commit before giving partitions back failed");
-                    self.on_commit_failure(generation, &failure);
+                    self.on_commit_failure(&failure);
                     if self.group.as_ref().is_some_and(|group| !group.is_over() && !group.is_revoking()) {
                         // The group went on to a generation in which it can be committed: that is waited for, and
                         // everything is revoked again then.
@@ -526,6 +534,8 @@ impl Membership {
             Event::Synced(id, error, assignment) => group.on_synced(now, id, error, &assignment),
             Event::Heartbeat(id, error) => group.on_heartbeat(now, id, error),
             Event::Left(id) => group.on_left(id),
+            Event::Beaten(id, beaten) => group.on_beaten(now, id, beaten),
+            Event::Resolved(id, names) => group.on_resolved(now, id, names),
             Event::Unanswered(id) => group.on_unanswered(now, id),
             _ => {}
         }
@@ -543,12 +553,16 @@ impl Membership {
                 request => self.request(request),
             }
         }
+        self.publish_generation();
         if self.finishing.is_some() && self.group.as_ref().is_some_and(Group::is_over) {
             self.finished();
         }
     }
 
     fn on_group_failure(&mut self, failure: GroupFailure) {
+        if self.falls_back(&failure) {
+            return;
+        }
         let Some(committer) = &self.committer else { return };
         let GroupFailure { during, code, detail } = failure;
         let error = ConsumeError::Group { group: committer.group.clone(), during, code, detail };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::next::{HEARTBEAT, beaten};
 use super::{Event, Membership};
 use crate::core::consume::group::classic::Joined;
 use crate::core::consume::group::{Action, RequestId};
@@ -113,7 +114,11 @@ impl Membership {
                 // a slow member: the leave, which would end it, must not stand behind it.
                 self.send_on(Lane::Control, id, request, timeout, |id, _| Event::Left(id));
             }
-            Action::ConsumerHeartbeat { .. } | Action::ResolveTopics { .. } => {}
+            Action::ConsumerHeartbeat { id, beat } => {
+                let request = self.heartbeat(group, beat);
+                self.send(id, request, timeout.min(HEARTBEAT), |id, answer| Event::Beaten(id, beaten(answer)));
+            }
+            Action::ResolveTopics { id, topics } => self.resolve(id, topics),
             Action::Assign { .. } | Action::Revoke { .. } | Action::Fail(_) => {}
         }
     }
@@ -197,6 +202,6 @@ fn joined(answer: JoinGroupResponse) -> Joined {
     }
 }
 
-fn millis(duration: Duration) -> i32 {
+pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }

@@ -86,8 +86,8 @@ fn for_every_api(mut each: impl FnMut(ApiKey, i16, &dyn Fn(Bytes) -> Result<(), 
         }
     }
     visit::<requests::api_versions::ApiVersionsRequest>(&mut each);
-    visit::<requests::consumer_group_describe::ConsumerGroupDescribeRequest>(&mut each);
     visit::<requests::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest>(&mut each);
+    visit::<requests::consumer_group_describe::ConsumerGroupDescribeRequest>(&mut each);
     visit::<requests::create_topics::CreateTopicsRequest>(&mut each);
     visit::<requests::delete_groups::DeleteGroupsRequest>(&mut each);
     visit::<requests::delete_topics::DeleteTopicsRequest>(&mut each);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::messages::{self, consumer_group_heartbeat_request as theirs};
 
-use super::{decode, encode, group_id, owned, owned_option, text, topic_name};
+use super::{decode, encode, group_id, owned, owned_option, text, topic_id, topic_name};
 use crate::types::TopicId;
 use crate::wire::{ApiKey, Chunks, ErrorCode, Request, WireError};
 
@@ -65,9 +65,7 @@ impl Request for ConsumerGroupHeartbeatRequest {
         }
         let mut owned = Vec::new();
         for (topic, partitions) in self.owned.iter().flatten() {
-            let id = topic.0.to_vec().try_into();
-            let id =
-                id.map_err(|_| WireError::encode(Self::KEY, version, "a topic id of other than 16 bytes".to_owned()))?;
+            let id = topic_id::<Self, _>(version, *topic)?;
             let row = theirs::TopicPartitions::default().with_topic_id(id).with_partitions(partitions.clone());
             owned.push(row);
         }

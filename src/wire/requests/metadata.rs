@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::messages::{self, metadata_request::MetadataRequestTopic};
 
-use super::{decode, encode, owned, owned_option, port, shared, topic_name};
+use super::{decode, encode, owned, owned_option, port, shared, topic_id, topic_name};
 use crate::types::{BrokerId, TopicId};
 use crate::wire::{ApiKey, Chunks, ErrorCode, Request, WireError};
 
@@ -18,6 +18,8 @@ pub enum MetadataTopics {
     None,
     /// These.
     Names(Vec<Arc<str>>),
+    /// Those of these ids, whatever they are called (version 12, KIP-516).
+    Ids(Vec<TopicId>),
 }
 
 /// Asks for brokers, topics and leaders.
@@ -105,6 +107,17 @@ impl Request for MetadataRequest {
             MetadataTopics::Names(names) => {
                 let topic = |name: &Arc<str>| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
                 Some(names.iter().map(topic).collect())
+            }
+            MetadataTopics::Ids(_) if version < 12 => {
+                return Err(super::too_old::<Self>(version, "asking for topics by id", 12));
+            }
+            MetadataTopics::Ids(ids) => {
+                let mut topics = Vec::with_capacity(ids.len());
+                for id in ids {
+                    let id = topic_id::<Self, _>(version, *id)?;
+                    topics.push(MetadataRequestTopic::default().with_name(None).with_topic_id(id));
+                }
+                Some(topics)
             }
         };
         let message = messages::MetadataRequest::default()

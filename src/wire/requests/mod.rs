@@ -61,6 +61,12 @@ fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
+/// A topic's id as kafka-protocol has it: of a type that it does not show.
+fn topic_id<R: Request, T: TryFrom<Vec<u8>>>(version: i16, id: TopicId) -> Result<T, WireError> {
+    let impossible = |_| WireError::encode(R::KEY, version, "a topic id of other than 16 bytes".to_owned());
+    T::try_from(id.0.to_vec()).map_err(impossible)
+}
+
 fn group_id(name: &str) -> GroupId {
     GroupId(text(name))
 }

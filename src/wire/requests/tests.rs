@@ -567,6 +567,16 @@ fn consumer_group_heartbeats_are_byte_for_byte_those_of_kafka_protocol() {
 }
 
 #[test]
+fn topics_are_asked_for_by_id_where_there_are_ids() {
+    let request =
+        metadata::MetadataRequest { topics: metadata::MetadataTopics::Ids(vec![ID]), allow_auto_create: false };
+    assert!(request.encode(11, &mut Chunks::default()).is_err());
+    let mut bytes = Bytes::from(bytes_of(&request, 12));
+    let topics = messages::MetadataRequest::decode(&mut bytes, 12).unwrap().topics.unwrap();
+    assert_eq!((topics[0].topic_id, topics[0].name.as_ref()), (uuid(), None));
+}
+
+#[test]
 fn commits_and_look_ups_carry_the_member_epoch() {
     let look_up = offset_fetch::OffsetFetchRequest {
         group: "billing".into(),

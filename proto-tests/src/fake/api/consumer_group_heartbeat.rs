@@ -45,6 +45,7 @@ fn heartbeat(call: &Call, request: &ConsumerGroupHeartbeatRequest) -> Result<Con
         .collect();
     let beat = Beat {
         member: request.member_id.to_string(),
+        client_id: call.client_id.clone(),
         epoch: request.member_epoch,
         instance: request.instance_id.as_ref().map(|instance| instance.to_string()),
         rebalance_timeout_ms: Some(i64::from(request.rebalance_timeout_ms)).filter(|timeout| *timeout >= 0),

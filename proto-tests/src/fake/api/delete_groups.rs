@@ -28,12 +28,14 @@ fn rows(request: &DeleteGroupsRequest, error: impl Fn(&GroupId) -> i16) -> Delet
 
 fn delete(call: &Call, id: &GroupId) -> i16 {
     let mut state = call.shared.lock();
+    let next = state.next_group(id).map(|group| group.is_empty());
     match coordinated(&mut state, call.broker, id) {
         Err(error) => error,
-        Ok(group) if !group.exists() => code::GROUP_ID_NOT_FOUND,
-        Ok(group) if group.has_members() => code::NON_EMPTY_GROUP,
+        Ok(group) if next.is_none() && !group.exists() => code::GROUP_ID_NOT_FOUND,
+        Ok(group) if next == Some(false) || group.has_classic_members() => code::NON_EMPTY_GROUP,
         Ok(_) => {
             state.groups.remove(id.as_str());
+            state.next_groups.remove(id.as_str());
             code::NONE
         }
     }

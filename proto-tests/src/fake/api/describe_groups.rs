@@ -1,4 +1,4 @@
-//! DescribeGroups, key 15, versions 0–6. Assignments are told of stable groups only. Authorized operations are left out.
+//! DescribeGroups, key 15, versions 0–6. Groups of KIP-848's protocol do not exist here. Assignments are told of stable groups only. Authorized operations are left out.
 
 use super::{Api, Call, Reply, coordinated, text};
 use crate::fake::code;
@@ -25,11 +25,12 @@ impl Api for DescribeGroupsRequest {
 fn row(call: &Call, id: &GroupId) -> DescribedGroup {
     let mut row = DescribedGroup::default().with_group_id(id.clone());
     let mut state = call.shared.lock();
+    let is_next = state.next_group(id).is_some();
     let group = match coordinated(&mut state, call.broker, id) {
         Ok(group) => group,
         Err(error) => return row.with_error_code(error),
     };
-    if !group.exists() {
+    if is_next || !group.exists() {
         row.group_state = text("Dead");
         if call.version >= 6 {
             // KIP-1043

@@ -1,8 +1,9 @@
-//! Fetch, key 1, versions 4–17 (topics by id from 13), with sessions (KIP-227). Leaves out followers, rack-aware replicas
-//! and aborted transactions: the last stable offset is the high watermark.
+//! Fetch, key 1, versions 4–17 (topics by id from 13), with sessions (KIP-227), followers and near replicas
+//! (KIP-392). Leaves out aborted transactions: the last stable offset is the high watermark.
 
 use super::{Api, Call, Reply, broker_id, check_leader_epoch, text, topic_name};
 use crate::fake::code;
+use crate::fake::partition::Partition;
 use crate::fake::sessions::{Session, Told, Wanted, next_epoch};
 use crate::fake::state::State;
 use bytes::Bytes;
@@ -17,6 +18,12 @@ impl Api for FetchRequest {
     const PER_PARTITION: bool = true;
 
     async fn handle(self, call: &Call) -> Reply<FetchResponse> {
+        // These are of the session, not of a partition.
+        let of_sessions =
+            [code::FETCH_SESSION_ID_NOT_FOUND, code::INVALID_FETCH_SESSION_EPOCH, code::FETCH_SESSION_TOPIC_ID_ERROR];
+        if let Some(error) = call.refused_with(&of_sessions) {
+            return Reply::Answer(FetchResponse::default().with_error_code(error));
+        }
         let (session, wanted) = match open_session(call, &self) {
             Ok(opened) => opened,
             Err(error) => return Reply::Answer(FetchResponse::default().with_error_code(error)),
@@ -31,13 +38,13 @@ impl Api for FetchRequest {
             tokio::pin!(changed);
             // From here on no append is missed.
             changed.as_mut().enable();
-            let rows = read_all(call, &wanted, max_bytes);
+            let rows = read_all(call, &wanted, &self.rack_id, max_bytes);
             let total: usize = rows.iter().map(|row| row.records.len()).sum();
             if total >= min_bytes || wanted.is_empty() || rows.iter().any(Row::is_urgent) {
                 break rows;
             }
             tokio::select! {
-                () = &mut deadline => break read_all(call, &wanted, max_bytes),
+                () = &mut deadline => break read_all(call, &wanted, &self.rack_id, max_bytes),
                 () = changed => {}
             }
         };
@@ -68,7 +75,9 @@ impl Api for FetchRequest {
     }
 
     fn touches(&self, state: &State) -> Vec<(String, i32)> {
-        named(state, self).into_iter().map(|wanted| (wanted.topic, wanted.partition)).collect()
+        let known = state.brokers.values().filter_map(|broker| broker.sessions.by_id.get(&self.session_id));
+        let known = known.filter(|_| self.session_epoch > 0).flat_map(|session| session.wanted.clone());
+        named(state, self).into_iter().chain(known).map(|wanted| (wanted.topic, wanted.partition)).collect()
     }
 }
 
@@ -144,6 +153,8 @@ struct Row {
     records: Bytes,
     diverging: Option<(i32, i64)>,
     leader: Option<(Option<i32>, i32)>,
+    /// The replica to read from instead.
+    preferred: Option<i32>,
 }
 
 impl Row {
@@ -153,17 +164,17 @@ impl Row {
 
     /// Answered at once although there are too few bytes.
     fn is_urgent(&self) -> bool {
-        self.error != code::NONE || self.diverging.is_some()
+        self.error != code::NONE || self.diverging.is_some() || self.preferred.is_some()
     }
 }
 
-fn read_all(call: &Call, wanted: &[Wanted], max_bytes: usize) -> Vec<Row> {
+fn read_all(call: &Call, wanted: &[Wanted], rack: &str, max_bytes: usize) -> Vec<Row> {
     let state = call.shared.lock();
     let mut left = max_bytes;
     let mut rows = Vec::with_capacity(wanted.len());
     let mut any = false;
     for one in wanted {
-        let row = read_one(call, &state, one, left, any).unwrap_or_else(|row| row);
+        let row = read_one(call, &state, one, rack, left, any).unwrap_or_else(|row| row);
         any |= !row.records.is_empty();
         left = left.saturating_sub(row.records.len());
         rows.push(row);
@@ -171,7 +182,7 @@ fn read_all(call: &Call, wanted: &[Wanted], max_bytes: usize) -> Vec<Row> {
     rows
 }
 
-fn read_one(call: &Call, state: &State, wanted: &Wanted, left: usize, any: bool) -> Result<Row, Row> {
+fn read_one(call: &Call, state: &State, wanted: &Wanted, rack: &str, left: usize, any: bool) -> Result<Row, Row> {
     if let Some(error) = call.refused(&wanted.topic, wanted.partition) {
         return Err(Row::refused(error));
     }
@@ -181,12 +192,20 @@ fn read_one(call: &Call, state: &State, wanted: &Wanted, left: usize, any: bool)
     let partition = state.partition(&wanted.topic, wanted.partition);
     let partition = partition.ok_or_else(|| Row::refused(code::UNKNOWN_TOPIC_OR_PARTITION))?;
     let leader = Some((partition.leader, partition.leader_epoch));
-    if partition.leader != Some(call.broker) {
+    let leads = partition.leader == Some(call.broker);
+    // From version 11 on a reader may turn to any replica.
+    if !leads && (call.version < 11 || !partition.replicas.contains(&call.broker)) {
         return Err(Row { leader, ..Row::refused(code::NOT_LEADER_OR_FOLLOWER) });
     }
     check_leader_epoch(wanted.current_leader_epoch, partition.leader_epoch)
         .map_err(|error| Row { leader, ..Row::refused(error) })?;
     let mut row = Row { high_watermark: partition.high_watermark, log_start: partition.log.start, ..Row::default() };
+    if leads && call.version >= 11 {
+        row.preferred = near_replica(state, partition, rack);
+        if row.preferred.is_some() {
+            return Ok(row);
+        }
+    }
     if wanted.last_fetched_epoch >= 0 {
         let (epoch, end) = partition.log.epoch_end(wanted.last_fetched_epoch);
         if epoch != wanted.last_fetched_epoch || end < wanted.fetch_offset {
@@ -195,7 +214,8 @@ fn read_one(call: &Call, state: &State, wanted: &Wanted, left: usize, any: bool)
         }
     }
     // Between high watermark and log end nothing is readable, but the offset is not wrong.
-    if wanted.fetch_offset < partition.log.start || wanted.fetch_offset > partition.log.end {
+    let end = if leads { partition.log.end } else { partition.replicated() };
+    if wanted.fetch_offset < partition.log.start || wanted.fetch_offset > end {
         return Err(Row {
             log_start: partition.log.start,
             high_watermark: partition.high_watermark,
@@ -213,11 +233,26 @@ fn read_one(call: &Call, state: &State, wanted: &Wanted, left: usize, any: bool)
     Ok(row)
 }
 
+/// The live replica in the reader's rack, if the leader is in another.
+fn near_replica(state: &State, partition: &Partition, rack: &str) -> Option<i32> {
+    let near = |id: &i32| !rack.is_empty() && state.is_alive(*id) && state.rack(*id) == Some(rack);
+    if partition.leader.is_some_and(|leader| near(&leader)) {
+        return None;
+    }
+    partition.isr.iter().copied().find(near)
+}
+
 fn respond(call: &Call, session: SessionRef, wanted: &[Wanted], rows: Vec<Row>) -> FetchResponse {
     let mut state = call.shared.lock();
     let mut response = FetchResponse::default();
     response.session_id = session.id;
     let mut leaders: Vec<i32> = Vec::new();
+    let served: Vec<_> =
+        wanted.iter().zip(&rows).filter(|(_, row)| !row.records.is_empty()).map(|(one, _)| one.key()).collect();
+    let sessions = state.brokers.get_mut(&call.broker).map(|broker| &mut broker.sessions);
+    if let Some(session) = sessions.and_then(|sessions| sessions.by_id.get_mut(&session.id)) {
+        session.serve(&served);
+    }
     for (one, row) in wanted.iter().zip(rows) {
         if !worth_telling(&mut state, call.broker, session, one, &row) {
             continue;
@@ -231,6 +266,9 @@ fn respond(call: &Call, session: SessionRef, wanted: &[Wanted], rows: Vec<Row>) 
         data.records = Some(row.records);
         if let Some((epoch, end)) = row.diverging.filter(|_| call.version >= 12) {
             data.diverging_epoch = EpochEndOffset::default().with_epoch(epoch).with_end_offset(end);
+        }
+        if let Some(preferred) = row.preferred {
+            data.preferred_read_replica = BrokerId(preferred);
         }
         if let Some((leader, epoch)) = row.leader.filter(|_| call.version >= 12) {
             data.current_leader =

@@ -5,9 +5,6 @@ use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-/// The type of every group here.
-const KIND: &str = "classic";
-
 impl Api for ListGroupsRequest {
     async fn handle(self, call: &Call) -> Reply<ListGroupsResponse> {
         let state = call.shared.lock();
@@ -15,19 +12,24 @@ impl Api for ListGroupsRequest {
         let takes = |filter: &[StrBytes], word: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(word))
         };
-        let wanted = here.filter(|(_, group)| {
-            group.exists() && takes(&self.states_filter, group.phase.name()) && takes(&self.types_filter, KIND)
-        });
         let mut response = ListGroupsResponse::default();
-        for (name, group) in wanted {
+        for (name, group) in here {
+            let (kind, protocol_type, phase) = match state.next_group(name) {
+                Some(next) => ("consumer", "consumer", next.phase()),
+                None if group.exists() => ("classic", group.protocol_type(), group.phase.name()),
+                None => continue,
+            };
+            if !takes(&self.states_filter, phase) || !takes(&self.types_filter, kind) {
+                continue;
+            }
             let mut row = ListedGroup::default();
             row.group_id = GroupId(text(name.as_str()));
-            row.protocol_type = text(group.protocol_type());
+            row.protocol_type = text(protocol_type);
             if call.version >= 4 {
-                row.group_state = text(group.phase.name());
+                row.group_state = text(phase);
             }
             if call.version >= 5 {
-                row.group_type = text(KIND);
+                row.group_type = text(kind);
             }
             response.groups.push(row);
         }

@@ -1,4 +1,4 @@
-//! Metadata, key 3, versions 0–13 (topics by id from 10). Leaves out racks and authorized operations.
+//! Metadata, key 3, versions 0–13 (topics by id from 10). Leaves out authorized operations.
 
 use super::{Api, Call, Reply, broker_id, text, topic_name, valid_topic_name};
 use crate::fake::code;
@@ -55,11 +55,13 @@ impl Api for MetadataRequest {
 fn brokers(call: &Call, state: &State) -> MetadataResponse {
     let mut response = MetadataResponse::default();
     for (id, broker) in state.brokers.iter().filter(|(_, broker)| broker.alive) {
+        let rack = state.rack(*id).filter(|_| call.version >= 1);
         response.brokers.push(
             MetadataResponseBroker::default()
                 .with_node_id(BrokerId(*id))
                 .with_host(text(broker.address.ip().to_string()))
-                .with_port(i32::from(broker.address.port())),
+                .with_port(i32::from(broker.address.port()))
+                .with_rack(rack.map(|rack| text(rack.to_owned()))),
         );
     }
     if call.version >= 1 {

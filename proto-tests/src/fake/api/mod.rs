@@ -1,6 +1,7 @@
 //! From a frame to its answer: header, faults, the handler of the API key, encoding.
 
 mod api_versions;
+mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod create_topics;
 mod delete_groups;
@@ -73,6 +74,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The injected error, if it is one of these.
+    pub(crate) fn refused_with(&self, codes: &[i16]) -> Option<i16> {
+        self.refusal.as_ref().map(|(_, code)| *code).filter(|code| codes.contains(code))
+    }
+
     /// The injected error for this partition.
     pub(crate) fn refused(&self, topic: &str, partition: i32) -> Option<i16> {
         self.refusal.as_ref().filter(|(fault, _)| fault.names(topic, partition)).map(|(_, code)| *code)
@@ -127,6 +133,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, broker: i32, frame: Bytes) -> O
         42 => serve::<m::DeleteGroupsRequest>(shared, broker, version, frame).await,
         61 => serve::<m::DescribeProducersRequest>(shared, broker, version, frame).await,
         68 => serve::<m::ConsumerGroupHeartbeatRequest>(shared, broker, version, frame).await,
+        69 => serve::<m::ConsumerGroupDescribeRequest>(shared, broker, version, frame).await,
         _ => Outcome::Close,
     }
 }

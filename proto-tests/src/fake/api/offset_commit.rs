@@ -59,7 +59,12 @@ fn commit(call: &Call, request: &OffsetCommitRequest) -> OffsetCommitResponse {
     let instance = request.group_instance_id.as_ref().map(|instance| instance.as_str());
     let generation = request.generation_id_or_member_epoch;
     let next = state.next_groups.get(request.group_id.as_str()).filter(|group| !group.is_empty());
-    let next = next.map(|group| group.may_commit(call.version, &request.member_id, generation));
+    let keys = request.topics.iter().flat_map(|topic| {
+        let id = state.topics.get(topic.name.as_str()).map(|topic| topic.id).unwrap_or_default();
+        topic.partitions.iter().map(move |one| (id, one.partition_index))
+    });
+    let keys: Vec<_> = keys.collect();
+    let next = next.map(|group| group.may_commit(call.version, &request.member_id, generation, &keys));
     let admitted = match coordinated(&mut state, call.broker, &request.group_id) {
         Ok(_) if next.is_some() => next.unwrap_or_default(),
         Ok(group) => group.may_commit(&request.member_id, instance, generation, now_ms),

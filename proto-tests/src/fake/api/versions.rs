@@ -3,7 +3,7 @@
 use crate::fake::state::State;
 
 /// (API key, lowest, highest version).
-const RANGES: [(i16, i16, i16); 23] = [
+const RANGES: [(i16, i16, i16); 24] = [
     (0, 3, 13),
     (1, 4, 17),
     (2, 1, 10),
@@ -27,6 +27,7 @@ const RANGES: [(i16, i16, i16); 23] = [
     (42, 0, 2),
     (61, 0, 0),
     (68, 0, 1),
+    (69, 0, 1),
 ];
 
 /// The ranges with the limits that a test has set.

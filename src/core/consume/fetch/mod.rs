@@ -10,9 +10,9 @@
 //! yet handled, and all that were asked for, count against one bound; a partition with two chunks waiting is left out
 //! of the next request, so that a slow partition holds back itself only.
 //!
-//! The bytes of an answer are not copied as long as it is small: a chunk that waits then keeps the whole answer in memory,
-//! which counts as a whole until its last chunk is gone. *Small* means that every partition of the consumer could keep two
-//! answers so, within the bound: however many of them are stuck, there is room for the others.
+//! Half of the buffer is *open* to all: first come, first served, and answers stay in memory whole until their last chunk
+//! is gone, uncopied. The other half is *kept* in equal shares for partitions that have nothing waiting; what does not fit
+//! a share is copied out of its answer. So whatever is stuck, however large the answers, the others go on.
 
 mod extent;
 mod session;
@@ -37,7 +37,7 @@ const CHUNKS_PER_PARTITION: usize = 2;
 const LEAST_REQUEST: usize = 64 * 1024;
 /// What is asked for at a time, where that feeds the handlers: what was just received is then still in the processor's
 /// cache when it is handled.
-const USUAL_REQUEST: std::ops::RangeInclusive<usize> = 256 * 1024..=1024 * 1024;
+const USUAL_REQUEST: usize = 1024 * 1024;
 /// A full answer that took longer than this came over a long way: ask for more at a time.
 const LONG_WAY: Duration = Duration::from_millis(10);
 /// The broker holds a request back no longer than this while partitions are left out of it, so that they can follow.
@@ -75,6 +75,8 @@ pub(crate) struct Plan {
     pub(crate) max_wait: Duration,
     pub(crate) partitions: Vec<Planned>,
     pub(crate) session: SessionStep,
+    /// Its answer goes to the half of the buffer that is open to all.
+    open: bool,
     /// When it was made.
     since: Instant,
 }
@@ -173,6 +175,11 @@ impl Partition {
         let (leader, _) = self.place.leader?;
         Some(self.replica.map_or(leader, |(follower, _)| follower))
     }
+
+    /// Whether anybody wants more of it.
+    fn may_be_asked(&self) -> bool {
+        self.state != State::Stopped && !self.paused
+    }
 }
 
 /// One broker that is read from.
@@ -206,6 +213,8 @@ pub(crate) struct Fetches {
     partitions: BTreeMap<TopicPartition, Partition>,
     sources: BTreeMap<BrokerId, Source>,
     buffered: usize,
+    /// Since when there has not been room for more than crumbs.
+    tight_since: Option<Instant>,
     served: u64,
     next_id: u64,
 }
@@ -214,7 +223,7 @@ impl Fetches {
     /// Nothing to fetch yet.
     pub(crate) fn new(config: FetchConfig) -> Fetches {
         let (partitions, sources) = (BTreeMap::new(), BTreeMap::new());
-        Fetches { config, partitions, sources, buffered: 0, served: 0, next_id: 1 }
+        Fetches { config, partitions, sources, buffered: 0, tight_since: None, served: 0, next_id: 1 }
     }
 
     /// Begins a partition at `position`; `last_epoch` is the leader epoch of the record before it, -1 for unknown.
@@ -323,13 +332,14 @@ impl Fetches {
         })
     }
 
-    /// How many bytes of the buffer each partition may hold twice, so that all of them have their share.
-    fn allowance(&self) -> usize {
-        self.config.buffer_bytes / (CHUNKS_PER_PARTITION * self.partitions.len().max(1))
+    /// What of the buffer is kept for each partition that has nothing waiting.
+    fn kept_share(&self) -> usize {
+        (self.config.buffer_bytes / 2 / self.partitions.len().max(1)).max(1)
     }
 
     /// The next request, if there is anything to ask and room for the answer.
     pub(crate) fn poll_plan(&mut self, now: Instant) -> Option<Arc<Plan>> {
+        let tight_since = self.tight_since.take();
         let mut brokers: Vec<BrokerId> = Vec::new();
         for partition in self.partitions.values_mut() {
             partition.replica.take_if(|(_, until)| *until <= now);
@@ -347,30 +357,59 @@ impl Fetches {
             None => true,
         });
         brokers.sort_by_key(|broker| self.sources.get(broker).map_or(0, |source| source.asked));
-        brokers.into_iter().find_map(|broker| self.plan(now, broker, share))
+        brokers.into_iter().find_map(|broker| self.plan(now, broker, share, tight_since))
     }
 
-    fn plan(&mut self, now: Instant, broker: BrokerId, share: usize) -> Option<Arc<Plan>> {
+    fn plan(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        share: usize,
+        tight_since: Option<Instant>,
+    ) -> Option<Arc<Plan>> {
+        let config = &self.config;
         let asked: usize = self.sources.values().filter_map(|source| Some(source.out.as_ref()?.max_bytes)).sum();
-        let room = self.config.buffer_bytes.saturating_sub(self.buffered + asked);
-        let appetite = self.sources.get(&broker).map_or(0, |source| source.appetite);
-        let usual = self.allowance().clamp(*USUAL_REQUEST.start(), *USUAL_REQUEST.end()) << appetite;
-        let max_bytes = room.min(share).min(usual).min(self.config.max_bytes);
-        if max_bytes < LEAST_REQUEST.min(self.config.max_bytes).min(self.config.buffer_bytes) {
+        let (used, half) = (self.buffered + asked, config.buffer_bytes / 2);
+        let least = LEAST_REQUEST.min(config.max_bytes).min(half);
+        let open = half.saturating_sub(used) >= least;
+        let (room, chunks, each) = if open {
+            let each = config.buffer_bytes / (CHUNKS_PER_PARTITION * self.partitions.len().max(1));
+            let each = each.clamp(LEAST_REQUEST.min(config.partition_max_bytes), config.partition_max_bytes);
+            (half - used, CHUNKS_PER_PARTITION, each)
+        } else {
+            let each = self.kept_share().min(config.partition_max_bytes);
+            (config.buffer_bytes.saturating_sub(used), 1, each)
+        };
+        let ready = |partition: &Partition| {
+            let paused = matches!(partition.state, State::Paused(until) if now < until);
+            partition.source() == Some(broker) && partition.may_be_asked() && !paused && partition.chunks < chunks
+        };
+        if !self.partitions.values().any(ready) {
             return None;
         }
-        let each =
-            self.allowance().clamp(LEAST_REQUEST.min(self.config.partition_max_bytes), self.config.partition_max_bytes);
+        let appetite = self.sources.get(&broker).map_or(0, |source| source.appetite);
+        let max_bytes = room.min(share).min(USUAL_REQUEST << appetite).min(config.max_bytes);
+        if max_bytes < least {
+            // Nearly full. Room comes back in a moment; or else handlers are stuck, and what is left is for the others.
+            if max_bytes < each.min(least) {
+                return None;
+            }
+            let since = *self.tight_since.insert(tight_since.unwrap_or(now));
+            if now < since + SHORT_WAIT {
+                return None;
+            }
+            self.tight_since = Some(now);
+        }
         let id = FetchId(self.next_id);
         let mut left_out = false;
         let mut chosen: Vec<(u64, Planned)> = Vec::new();
         for (name, partition) in &mut self.partitions {
             let Some((_, leader_epoch)) = partition.place.leader else { continue };
-            if partition.source() != Some(broker) || partition.state == State::Stopped || partition.paused {
+            if partition.source() != Some(broker) || !partition.may_be_asked() {
                 continue;
             }
             let paused = matches!(partition.state, State::Paused(until) if now < until);
-            if paused || partition.chunks >= CHUNKS_PER_PARTITION {
+            if paused || partition.chunks >= chunks {
                 left_out = true;
                 continue;
             }
@@ -386,9 +425,6 @@ impl Fetches {
             };
             chosen.push((partition.served, planned));
         }
-        if chosen.is_empty() {
-            return None;
-        }
         // The broker fills its answer in the order asked: who waited longest goes first. In a session the broker itself
         // puts those behind that it has served.
         chosen.sort_by_key(|(served, _)| *served);
@@ -398,7 +434,7 @@ impl Fetches {
         source.asked = self.next_id;
         self.next_id += 1;
         let session = source.session.step(&partitions);
-        let plan = Plan { id, broker, max_bytes, max_wait, partitions, session, since: now };
+        let plan = Plan { id, broker, max_bytes, max_wait, partitions, session, open, since: now };
         let plan = Arc::new(plan);
         source.out = Some(plan.clone());
         Some(plan)
@@ -410,7 +446,8 @@ impl Fetches {
             State::Paused(until) => Some(until),
             _ => None,
         });
-        partitions.chain(self.sources.values().filter_map(|source| source.rests_until)).min()
+        let tight = self.tight_since.map(|since| since + SHORT_WAIT);
+        partitions.chain(tight).chain(self.sources.values().filter_map(|source| source.rests_until)).min()
     }
 
     /// Ends pauses whose time has come.
@@ -480,19 +517,19 @@ impl Fetches {
         for planned in &plan.partitions {
             self.ready_again(planned, id); // those without an answer
         }
-        let shared = self.hold(bytes, &list);
+        let shared = self.hold(plan.open, bytes, &list);
         Outcomes { list, shared }
     }
 
     /// Counts what the chunks of an answer hold in memory.
-    fn hold(&mut self, bytes: usize, outcomes: &[Outcome]) -> Option<usize> {
+    fn hold(&mut self, open: bool, bytes: usize, outcomes: &[Outcome]) -> Option<usize> {
         let chunks = outcomes.iter().filter_map(|outcome| match outcome {
             Outcome::Chunk(chunk) => Some(chunk.records.len()),
             _ => None,
         });
         let (count, sum) = chunks.fold((0, 0), |(count, sum), chunk| (count + 1, sum + chunk));
         // One chunk that is most of its answer gains nothing by being copied.
-        let share = count > 0 && (bytes <= self.allowance() || (count == 1 && sum >= bytes / 2));
+        let share = count > 0 && (open || bytes <= self.kept_share() || (count == 1 && sum >= bytes / 2));
         self.buffered += if share { bytes } else { sum };
         share.then_some(bytes)
     }

@@ -121,6 +121,7 @@ pub(crate) struct NextMember {
     leaving: bool,
     /// Whether the coordinator can have heard of this member.
     introduced: bool,
+    joined: bool,
     /// The heartbeat that is not answered yet.
     waiting: Option<RequestId>,
     next_heartbeat: Instant,
@@ -154,6 +155,7 @@ impl NextMember {
             unresolved: 0,
             leaving: false,
             introduced: false,
+            joined: false,
             waiting: None,
             next_heartbeat: now,
             next_id: 0,
@@ -202,6 +204,11 @@ impl NextMember {
         (self.state == State::Member).then(|| Generation { number, member_id: self.member_id.clone() })
     }
 
+    /// Whether it was ever taken into the group.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.joined
+    }
+
     /// Whether the member has left for good.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Left | State::Failed)
@@ -245,12 +252,18 @@ impl NextMember {
         }
     }
 
+    /// Whether what [`Action::Revoke`] named is still to be given back.
+    pub(crate) fn is_revoking(&self) -> bool {
+        self.revoking.is_some()
+    }
+
     /// A request cannot be made or answered, now or ever: the driver tells the application, which then stops.
-    pub(crate) fn on_impossible(&mut self) {
+    pub(crate) fn on_impossible(&mut self, now: Instant) {
         self.hopeless = true;
         if self.state == State::Leaving {
             self.state = State::Left;
         }
+        self.advance(now);
     }
 
     /// The coordinator does not answer, or is it no more.
@@ -290,6 +303,7 @@ impl NextMember {
         self.failures = 0;
         self.release = None;
         self.state = State::Member;
+        self.joined = true;
         self.epoch = beaten.epoch;
         self.next_heartbeat = now + beaten.interval.clamp(INTERVALS.0, INTERVALS.1);
         if let Some(telling) = self.telling.take() {
@@ -325,11 +339,7 @@ impl NextMember {
         if self.generation().as_ref() != Some(generation) {
             return;
         }
-        match verdict(error) {
-            // There is a new epoch, and the next heartbeat tells it.
-            NextVerdict::Stale => self.next_heartbeat = now,
-            verdict => self.settle(now, verdict, "OffsetCommit", error, String::new()),
-        }
+        self.settle(now, verdict(error), "OffsetCommit", error, String::new());
         self.advance(now);
     }
 
@@ -419,9 +429,11 @@ impl NextMember {
     fn settle(&mut self, now: Instant, verdict: NextVerdict, during: &'static str, code: ErrorCode, detail: String) {
         match verdict {
             NextVerdict::Done => {}
-            NextVerdict::Fenced => self.lose_all(now),
+            // Brokers drop groups that are empty: this member was taken out before.
+            NextVerdict::NoGroup if self.state == State::Joining => self.fail(during, Some(code), detail),
+            NextVerdict::Fenced | NextVerdict::NoGroup => self.lose_all(now),
             NextVerdict::FindCoordinator => self.on_coordinator_lost(now),
-            NextVerdict::Retry | NextVerdict::Stale => self.pause(now),
+            NextVerdict::Retry => self.pause(now),
             NextVerdict::Unreleased => {
                 let release = *self.release.get_or_insert(now + RELEASE);
                 if now < release { self.pause(now) } else { self.fail(during, Some(code), detail) }

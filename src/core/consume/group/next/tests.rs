@@ -209,19 +209,32 @@ fn fenced_while_giving_back_all_is_lost() {
 }
 
 #[test]
-fn a_fenced_commit_is_as_good_as_a_fenced_heartbeat_and_a_stale_one_asks_for_the_epoch() {
+fn a_fenced_commit_is_as_good_as_a_fenced_heartbeat() {
     let mut story = Story::owning(&[0]);
     let generation = story.member.generation().unwrap();
-    story.member.on_commit_refused(story.now, &generation, ErrorCode::STALE_MEMBER_EPOCH);
-    let (id, beat) = story.beat();
-    assert_eq!((beat.full, beat.owned), (false, None), "only to hear the epoch");
-    story.answer(id, 2, None);
+    story.told(2, None);
     // Late news of the old epoch mean nothing.
     story.member.on_commit_refused(story.now, &generation, ErrorCode::UNKNOWN_MEMBER_ID);
     story.nothing();
     let generation = story.member.generation().unwrap();
     story.member.on_commit_refused(story.now, &generation, ErrorCode::UNKNOWN_MEMBER_ID);
     story.revoked(&[("orders", &[0])], true);
+}
+
+#[test]
+fn a_group_that_is_gone_is_joined_again_and_one_of_the_other_protocol_is_not_joined() {
+    let mut story = Story::owning(&[0]);
+    story.after(INTERVAL);
+    let (id, _) = story.beat();
+    story.refuse(id, ErrorCode::GROUP_ID_NOT_FOUND);
+    story.revoked(&[("orders", &[0])], true);
+    story.member.on_revoked(story.now);
+    assert_eq!(story.beat().1.epoch, 0);
+    let mut story = Story::new();
+    let (id, _) = story.beat();
+    story.refuse(id, ErrorCode::GROUP_ID_NOT_FOUND);
+    assert!(matches!(story.next(), Action::Fail(GroupFailure { code: Some(ErrorCode::GROUP_ID_NOT_FOUND), .. })));
+    assert!(!story.member.has_joined());
 }
 
 #[test]
