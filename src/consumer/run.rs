@@ -95,6 +95,8 @@ pub(super) struct Runner<H, F, P = Delivery> {
     due: VecDeque<usize>,
     /// Records whose key is free now.
     freed: VecDeque<Freed>,
+    /// Those of them whose partition is paused.
+    parked: Vec<Freed>,
     messages: VecDeque<Message>,
     woken: Vec<usize>,
     alarms: Alarms,
@@ -155,6 +157,7 @@ impl<H, F, P> Runner<H, F, P> {
             queued: Vec::new(),
             due: VecDeque::new(),
             freed: VecDeque::new(),
+            parked: Vec::new(),
             messages: VecDeque::new(),
             woken: Vec::new(),
             shutdown: Alarm::default(),
@@ -210,6 +213,7 @@ where
             lane.clear();
         }
         self.freed.clear();
+        self.parked.clear();
         for index in 0..self.slots.len() {
             // It failed, and there is no time for another attempt.
             if matches!(self.slots.get(index).state, State::Pausing | State::Due) {
@@ -234,7 +238,7 @@ where
 
     fn note_in_hand(&self) {
         let waiting: usize = self.lanes.iter().map(|lane| lane.keys.waiting()).sum();
-        let in_hand = self.slots.in_use() + self.freed.len() + waiting;
+        let in_hand = self.slots.in_use() + self.freed.len() + self.parked.len() + waiting;
         self.stats.in_hand.store(in_hand as u64, Ordering::Relaxed);
     }
 

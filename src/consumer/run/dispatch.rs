@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::burst::Halt;
@@ -163,10 +165,21 @@ where
         lane.keys.wait(Waiting { delivery, token });
     }
 
+    /// Records that waited for the end of their partition's pause may go.
+    pub(super) fn unpark(&mut self, at: usize) {
+        let (here, elsewhere) = std::mem::take(&mut self.parked).into_iter().partition(|freed| freed.lane == at);
+        self.parked = elsewhere;
+        self.freed.extend::<Vec<Freed>>(here);
+    }
+
     /// A record goes to its handler whose key has become free.
     fn start_freed(&mut self, freed: Freed) {
+        let assigned = &freed.assigned;
+        if assigned.paused.load(Ordering::Acquire) && !assigned.revoked.load(Ordering::Acquire) {
+            return self.parked.push(freed);
+        }
         let Freed { lane: at, assigned, key, waiting: Waiting { delivery, token } } = freed;
-        if assigned.revoked.load(std::sync::atomic::Ordering::Acquire) {
+        if assigned.revoked.load(Ordering::Acquire) {
             self.lanes[at].in_hand -= 1;
             return self.release_key(at, &key);
         }
@@ -210,8 +223,8 @@ where
 
     fn call(&mut self, index: usize, parcel: P) {
         match self.slots.get(index).call(&mut self.handler, parcel) {
-            std::task::Poll::Pending => self.on_pending(index),
-            std::task::Poll::Ready(outcome) => self.on_outcome(index, outcome),
+            Poll::Pending => self.on_pending(index),
+            Poll::Ready(outcome) => self.on_outcome(index, outcome),
         }
     }
 

@@ -42,6 +42,7 @@ where
             Message::Fault(partition, epoch, error) => self.push(&partition, epoch, Item::Fault(error)),
             Message::Resume(partition) => {
                 if let Some(at) = self.index.get(&partition).copied() {
+                    self.unpark(at);
                     self.enqueue(at);
                 }
             }
@@ -82,10 +83,11 @@ where
 
     /// Drops what waits; what is with a handler goes on.
     fn on_revoked(&mut self, revoked: &Arc<Assigned>) {
-        if let Some(at) = self.index.get(&revoked.partition)
-            && Arc::ptr_eq(&self.lanes[*at].assigned, revoked)
-        {
-            self.lanes[*at].clear();
+        if let Some(at) = self.index.get(&revoked.partition).copied() {
+            self.unpark(at);
+            if Arc::ptr_eq(&self.lanes[at].assigned, revoked) {
+                self.lanes[at].clear();
+            }
         }
         for index in 0..self.slots.len() {
             let slot = self.slots.get(index);
@@ -102,9 +104,9 @@ where
         if self.revoking.is_empty() {
             return;
         }
-        let busy = |assigned: &Arc<Assigned>| self.slots.iter().any(|slot| slot.is_of(assigned));
-        let (waiting, done) =
-            std::mem::take(&mut self.revoking).into_iter().partition(|(revoked, _)| revoked.iter().any(busy));
+        let (waiting, done) = std::mem::take(&mut self.revoking).into_iter().partition(|(revoked, _)| {
+            self.slots.iter().any(|slot| slot.is_revoked() && revoked.iter().any(|assigned| slot.is_of(assigned)))
+        });
         self.revoking = waiting;
         for (_, done) in done {
             let _ = done.send(());
