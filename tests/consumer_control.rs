@@ -1,5 +1,7 @@
 //! What the hand on a running consumer does: partitions are held, and go on elsewhere.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
 mod consumer_support;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Records that cannot be handled: written elsewhere, retried later, skipped. Only what is acknowledged there is committed
 //! here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
 mod consumer_support;
 
 use std::collections::BTreeMap;

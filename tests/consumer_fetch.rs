@@ -1,5 +1,7 @@
 //! Fetching: positions outside of the log, logs that were cut, leaders that move, bytes that are damaged.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
 mod consumer_support;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! The other ways to handle records: pulled by the application, and on threads that block. And what a delivery tells
 //! about its place.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
 mod consumer_support;
 
 use std::collections::BTreeSet;

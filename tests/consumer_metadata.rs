@@ -1,5 +1,7 @@
 //! What is handled beyond the committed offset is remembered in the commit, and not repeated by a restart.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
 mod consumer_support;
 
 use std::collections::BTreeSet;

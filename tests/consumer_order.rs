@@ -1,6 +1,8 @@
 //! Handlers side by side: order by partition, by key or none, a bound of workers, and what a handler that takes its time
 //! holds up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
 mod consumer_support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -1,6 +1,6 @@
 //! Dead letters and retry topics on a real cluster, read back around the client.
 
-#![allow(clippy::unwrap_used, reason = "scenarios on a real cluster")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "scenarios on a real cluster")]
 
 mod real_support;
 

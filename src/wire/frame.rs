@@ -143,7 +143,7 @@ impl FrameDecoder {
             self.enlarge(end);
         }
         // Reading goes on a little beyond one frame, but a buffer is not moved for a few bytes more.
-        let room = end.saturating_sub(have).min(SMALL).max(1);
+        let room = end.saturating_sub(have).clamp(1, SMALL);
         if !self.large && self.buffer.capacity() - have < room.max(SMALL / 4) {
             self.buffer.reserve(room.max(SMALL));
         }

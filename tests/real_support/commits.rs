@@ -48,9 +48,25 @@ pub fn of(cluster: &RealCluster, group: &str) -> Vec<Commit> {
 }
 
 impl Commit {
-    /// What the metadata names as handled beyond the offset.
+    /// What the metadata names as handled beyond the offset: see the layout in `core/consume/progress.rs`. Checksums are
+    /// not looked at.
     pub fn done(&self) -> Vec<Range<i64>> {
-        Vec::new()
+        let Some(text) = self.metadata.strip_prefix("i1.") else {
+            assert_eq!(self.metadata, "");
+            return Vec::new();
+        };
+        let bytes = base64url(text);
+        let mut runs = Reader(&bytes[4..]);
+        runs.varint(); // the leader epoch
+        let (mut at, mut done, mut ranges) = (self.offset, false, Vec::new());
+        while !runs.0.is_empty() {
+            let end = at + i64::try_from(runs.varint()).unwrap();
+            if done {
+                ranges.push(at..end);
+            }
+            (at, done) = (end, !done);
+        }
+        ranges
     }
 }
 
@@ -81,16 +97,21 @@ impl Reader<'_> {
     }
 
     fn compact_text(&mut self) -> String {
-        let (mut length, mut shift) = (0usize, 0);
+        let length = usize::try_from(self.varint()).unwrap();
+        self.text_of(length - 1)
+    }
+
+    /// Unsigned, 7 bits a byte, lowest first.
+    fn varint(&mut self) -> u64 {
+        let (mut number, mut shift) = (0, 0);
         loop {
             let [byte] = self.take::<1>();
-            length |= usize::from(byte & 0x7f) << shift;
+            number |= u64::from(byte & 0x7f) << shift;
             shift += 7;
             if byte & 0x80 == 0 {
-                break;
+                return number;
             }
         }
-        self.text_of(length - 1)
     }
 
     fn text_of(&mut self, length: usize) -> String {
@@ -98,4 +119,19 @@ impl Reader<'_> {
         self.0 = rest;
         String::from_utf8(head.to_vec()).unwrap()
     }
+}
+
+fn base64url(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let (mut bytes, mut held, mut bits) = (Vec::new(), 0u32, 0);
+    for letter in text.bytes() {
+        let value = ALPHABET.iter().position(|known| *known == letter).unwrap();
+        held = held << 6 | u32::try_from(value).unwrap();
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((held >> bits & 0xff) as u8);
+        }
+    }
+    bytes
 }
