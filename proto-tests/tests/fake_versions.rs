@@ -138,6 +138,15 @@ fn every_version_round_trips() {
             let topic = describe_producers_request::TopicRequest::default().with_name(name("t"));
             DescribeProducersRequest::default().with_topics(vec![topic.with_partition_indexes(vec![0])])
         }),
+        each(&cluster, |_| DescribeGroupsRequest::default().with_groups(vec![g()])),
+        each(&cluster, |_| ListGroupsRequest::default()),
+        each(&cluster, |_| DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("none"))])),
+        each(&cluster, |_| {
+            let request = ConsumerGroupHeartbeatRequest::default().with_group_id(GroupId(text("next")));
+            let request = request.with_member_id(text("m")).with_rebalance_timeout_ms(1000);
+            request.with_subscribed_topic_names(Some(vec![name("t")])).with_topic_partitions(Some(Vec::new()))
+        }),
+        each(&cluster, |_| ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("next"))])),
     ];
     asked.sort_unstable();
     let offered: Vec<i16> = {
