@@ -189,6 +189,9 @@ impl ConsumerConfig {
                 self.buffer_bytes, self.partition_max_bytes
             )));
         }
+        if self.assignors.is_empty() {
+            return Err(ConfigError::Conflict("partition.assignment.strategy must name an assignor".to_owned()));
+        }
         if matches!(&self.on_failure, OnFailure::DeadLetter(topic) if topic.is_empty()) {
             return Err(ConfigError::Conflict(
                 "handler.on.failure is dead-letter: dead.letter.topic must name the topic".to_owned(),

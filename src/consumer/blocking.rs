@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use super::builder::{Consumer, ConsumerBuilder};
+use super::builder::ConsumerBuilder;
 use super::delivery::Delivery;
 use super::offer::{Offer, Running, Terms, offer};
 use super::run::Summary;
 use super::slots::panic_message;
+use super::start::Consumer;
 use crate::error::{ConsumeError, HandlerFailure};
 use crate::sync::lock;
 

@@ -5,11 +5,12 @@ use std::ops::Deref;
 
 use tokio::sync::mpsc;
 
-use super::builder::{Consumer, ConsumerBuilder};
+use super::builder::ConsumerBuilder;
 use super::delivery::Delivery;
 use super::handle::ConsumerHandle;
 use super::offer::{Offer, Running, Taken, Terms, offer};
 use super::run::Summary;
+use super::start::Consumer;
 use crate::error::{ConsumeError, HandlerFailure};
 
 /// Records that wait to be pulled, at most; each partition has no more there than may be with handlers at once.

@@ -16,15 +16,17 @@ mod retry_topics;
 mod run;
 mod slots;
 mod source;
+mod start;
 mod until_end;
 
 pub use blocking::RunBlocking;
-pub use builder::{Consumer, ConsumerBuilder};
+pub use builder::ConsumerBuilder;
 pub use dead_letter::Origin;
 pub use deliveries::{Deliveries, Pulled};
 pub use delivery::Delivery;
 pub use handle::{ConsumerHandle, ConsumerMetrics};
 pub use parcel::Batch;
 pub use run::Summary;
+pub use start::Consumer;
 
 pub use crate::io::inbox::{Revoked, StopReason};

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::builder::Consumer;
 use super::delivery::Delivery;
 use super::run::Summary;
+use super::start::Consumer;
 use crate::error::{ConsumeError, HandlerFailure};
 
 /// A record that nobody has taken yet.
