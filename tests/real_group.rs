@@ -188,6 +188,107 @@ fn fetched_not_handled_then_revoked() {
     assert_eq!([0, 1].map(|partition| committed(&cluster, &name, &topic, partition)), [Some(100); 2]);
 }
 
+/// A record takes its handler longer than the session and the poll interval last. The membership goes on, nothing is
+/// rebalanced, and it is told.
+#[test]
+fn slow_handler_keeps_membership() {
+    let cluster = RealCluster::shared().unwrap();
+    let client = client(&cluster);
+    for protocol in ["classic", "consumer"] {
+        let topic = topic(&cluster, "slow", 2, &[]);
+        let name = unique("slow");
+        fill(&client, &topic, 0, 10);
+        fill(&client, &topic, 1, 10);
+        let seen = Seen::default();
+        let noting = seen.clone();
+        let builder = group(&client, &name, &topic).property("group.protocol", protocol);
+        let running = Running::start(builder.property("max.poll.interval.ms", "2000"), move |delivery| {
+            let noting = noting.clone();
+            async move {
+                if (delivery.partition(), delivery.offset()) == (0, 3) {
+                    // Brokers of the tests give a silent member of either protocol up after 3 and 6 s.
+                    tokio::time::sleep(Duration::from_secs(8)).await;
+                }
+                assert!(noting.lock().unwrap().insert((delivery.partition(), delivery.offset())), "{delivery:?} again");
+                Ok(())
+            }
+        });
+        until_committed(&cluster, &name, &topic, 1, 10);
+        assert!(seen.lock().unwrap().len() < 20, "the slow record holds up its partition only");
+        until_seen(&seen, 20);
+        let metrics = running.handle.metrics();
+        assert!(metrics.slow_handlers >= 1, "{metrics:?}");
+        assert_eq!(metrics.rebalances, 1, "{metrics:?}");
+        running.stop();
+        assert_eq!([0, 1].map(|partition| committed(&cluster, &name, &topic, partition)), [Some(10); 2]);
+    }
+}
+
+/// Compaction leaves gaps, and at the end of a producer a batch without records: the position passes both, and the group
+/// commits up to the end of the log.
+#[test]
+fn compacted_empty_or_control_batches() {
+    let cluster = RealCluster::shared().unwrap();
+    let client = client(&cluster);
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("segment.ms", "500"),
+        ("max.compaction.lag.ms", "1"),
+    ];
+    let topic = topic(&cluster, "compacted", 1, &configs);
+    // Each producer writes both keys, and is followed by one that does the same.
+    let write = |key: &str, value: String| {
+        wait(async {
+            let producer = client.producer().build().await.unwrap();
+            producer.send(Record::to(&topic).key(key).value(&value)).await.unwrap().delivered().await.unwrap();
+        });
+    };
+    for round in 0..5 {
+        write("a", format!("a{round}"));
+        write("b", format!("b{round}"));
+    }
+    // Something is written now and then, for a segment is compacted only when the next one has begun.
+    let mut last = 10;
+    let left = until("compaction", || {
+        std::thread::sleep(Duration::from_millis(600));
+        write("c", format!("c{last}"));
+        last += 1;
+        let left = real_support::records(&cluster, &topic, 0, 1);
+        // Neither key of the first rounds is there any more.
+        if left.len() < 10 && left[0].offset > 0 { Ok(left) } else { Err(format!("{} records", left.len())) }
+    });
+    // A transaction ends with a control batch.
+    if real_support::has_kcat() {
+        let mut kcat = std::process::Command::new("kcat")
+            .args(["-P", "-b", &cluster.bootstrap().join(","), "-t", &topic, "-K:", "-X", "transactional.id=compacted"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut kcat.stdin.take().unwrap(), b"t:in a transaction\n").unwrap();
+        assert!(kcat.wait().unwrap().success());
+    }
+    let control = i64::from(real_support::has_kcat());
+    let end = until("the end of the log", || {
+        let leader = cluster.leader(&topic, 0).map_err(|error| error.to_string())?;
+        let mut raw = RawClient::connect(cluster.address(leader)).map_err(|error| error.to_string())?;
+        let (code, end, _) = raw.list_offset(&topic, 0, -1).map_err(|error| error.to_string())?;
+        // The mark is written soon after the transaction has ended.
+        expect((code, end), (0, last + 2 * control)).map(|(_, end)| end)
+    });
+    let expected: BTreeSet<(i32, i64)> =
+        left.iter().map(|record| (0, record.offset)).chain((last..end - control).map(|offset| (0, offset))).collect();
+    let name = unique("compacted");
+    let seen = Seen::default();
+    let running = Running::noting(group(&client, &name, &topic), &seen);
+    until_committed(&cluster, &name, &topic, 0, end);
+    running.stop();
+    let seen = seen.lock().unwrap();
+    // Compaction may have gone on since.
+    assert!(seen.is_subset(&expected), "{seen:?} of {expected:?}");
+    assert!(seen.contains(&(0, end - 1 - control)) && seen.len() < 12, "{seen:?}");
+}
+
 /// What the coordinator says of a group, such as `Stable`.
 fn state(cluster: &RealCluster, group: &str) -> String {
     let id = GroupId(StrBytes::from_string(group.to_owned()));

@@ -116,6 +116,39 @@ fn lines_out(count: usize) {
     eprintln!("{count} lines, {} brokers killed, {:.1?}", cluster.ids().count(), begin.elapsed());
 }
 
+/// Records are handled, and the process is killed before it has committed them: the next one gets all of them again.
+#[test]
+fn crash_after_handler_before_commit() {
+    let cluster = RealCluster::shared().unwrap();
+    let topic = topic(&cluster, "crash", PARTITIONS, &[]);
+    fill(&cluster, &topic, 30);
+    let group = unique("crash");
+    let start = || {
+        let settings = "--config session.timeout.ms=1000 --config heartbeat.interval.ms=200 \
+                        --config auto.commit.interval.ms=600000";
+        let mut command = program(&format!("consume {} --topic {topic} --group {group} {settings}", at(&cluster)));
+        let mut child = command.args(["--format", "%p %o"]).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        (child, out)
+    };
+    let mut handled = Handled::default();
+    let (mut child, mut out) = start();
+    assert_eq!(handled.read(&mut out, 30, usize::MAX), 30);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for partition in 0..PARTITIONS {
+        let found = committed(&cluster, &group, &topic, partition).unwrap_or(0);
+        assert_eq!(found, 0, "nothing was committed but where the group began");
+    }
+    let (child, mut out) = start();
+    assert_eq!(handled.read(&mut out, 30, usize::MAX), 30);
+    signal(child.id(), "TERM");
+    assert_eq!(support::finish(child).code, Some(0));
+    assert_eq!((handled.distinct(), handled.total()), (30, 60));
+    let sum: i64 = (0..PARTITIONS).map(|partition| committed(&cluster, &group, &topic, partition).unwrap()).sum();
+    assert_eq!(sum, 30);
+}
+
 /// What came out so far: how often each offset of each partition.
 #[derive(Default)]
 struct Handled(BTreeMap<i32, BTreeMap<i64, usize>>);
