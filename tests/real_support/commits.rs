@@ -25,7 +25,7 @@ pub struct Commit {
 pub fn of(cluster: &RealCluster, group: &str) -> Vec<Commit> {
     let count = cluster.partitions(TOPIC).unwrap().len();
     let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    let partition = (hash & i32::MAX) % i32::try_from(count).unwrap();
+    let partition = hash.checked_abs().unwrap_or(0) % i32::try_from(count).unwrap();
     let records = records(cluster, TOPIC, partition, 1);
     let mut commits = Vec::new();
     for record in records {
