@@ -21,7 +21,7 @@ fn decode<R: Request>(choice: u8, body: Bytes) {
 fuzz_target!(|data: &[u8]| {
     let [api, version, body @ ..] = data else { return };
     let body = Bytes::copy_from_slice(body);
-    let decoders: [fn(u8, Bytes); 24] = [
+    let decoders: &[fn(u8, Bytes)] = &[
         decode::<api_versions::ApiVersionsRequest>,
         decode::<consumer_group_describe::ConsumerGroupDescribeRequest>,
         decode::<create_topics::CreateTopicsRequest>,
