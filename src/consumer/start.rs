@@ -54,7 +54,7 @@ impl Consumer {
     ///
     /// Of each partition one record is with its handler at a time, in the order of offsets; partitions go on beside each
     /// other. With [`Order::Key`] that holds for each key, and with [`Order::None`] there is no order; up to
-    /// [`workers`](ConsumerBuilder::workers) handlers are at work at once. Handlers run inside this future, on the executor
+    /// [`workers`](crate::ConsumerBuilder::workers) handlers are at work at once. Handlers run inside this future, on the executor
     /// that polls it: any will do. A handler that returns `Ok` has handled its record, and only then can the offset behind
     /// it be committed: in passing every `auto.commit.interval.ms`, and in any case before partitions go to another member
     /// and before this returns. Heartbeats go on whatever handlers do.
