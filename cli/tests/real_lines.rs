@@ -21,7 +21,7 @@ const LINES: u32 = 100_000;
 /// Lines of the long tests.
 const MILLION: usize = 1_000_000;
 /// Lines pass in so many steps of at least this length each, so that the failures happen among them.
-const STEPS: usize = 300;
+const STEPS: usize = 150;
 const STEP: Duration = Duration::from_millis(100);
 /// How often the consumer is killed.
 const KILLS: usize = 8;
