@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
-use crate::config::{ClientConfig, ConfigError, Settings};
+use crate::config::{ClientConfig, ConfigError, SaslConfig, Settings, TlsConfig};
 use crate::error::ClientError;
 use crate::io::cluster::Cluster;
+use crate::io::connect::Secured;
 use crate::io::thread::IoThread;
 use crate::metrics::Metrics;
 
@@ -98,6 +99,18 @@ impl ClientBuilder {
         self
     }
 
+    /// Speaks TLS. Together with [`ClientBuilder::sasl`] this is `SASL_SSL`.
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.config.tls = Some(tls);
+        self
+    }
+
+    /// Says who this client is. Without [`ClientBuilder::tls`] this is `SASL_PLAINTEXT`.
+    pub fn sasl(mut self, sasl: SaslConfig) -> Self {
+        self.config.sasl = Some(sasl);
+        self
+    }
+
     /// Sets a property by Kafka's name, such as `reconnect.backoff.ms`. What does not fit is told by the build.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         if let Err(error) = self.config.set_property(name, value) {
@@ -131,7 +144,8 @@ impl ClientBuilder {
             return Err(error.into());
         }
         self.config.validate()?;
+        let security = Secured::load(&self.config)?;
         let thread = IoThread::start("indelible-io").map_err(|error| ClientError::Thread(Arc::new(error)))?;
-        Ok(Client { cluster: Cluster::start(self.config, &thread) })
+        Ok(Client { cluster: Cluster::start(self.config, security, &thread) })
     }
 }

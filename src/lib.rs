@@ -26,17 +26,19 @@ pub use client::{Client, ClientBuilder};
 pub use config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
 pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
+pub use config::{SaslConfig, Secret, SecurityProtocol, TlsConfig, TlsVersions};
 pub use consumer::{Batch, Deliveries, Origin, Pulled, RunBlocking};
 pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMetrics, Delivery, Revoked, StopReason, Summary,
 };
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
+pub use core::sasl::{SaslError, SaslExchange, SaslFuture, SaslMechanism};
 pub use error::{
     AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, ControlError,
     HandlerFailure, MetadataError,
 };
-pub use error::{BuildError, CloseError, SendCause, SendError, SpoolError, Undelivered};
+pub use error::{BuildError, CloseError, SaslFailure, SendCause, SendError, SpoolError, TlsFailure, Undelivered};
 pub use io::offsets::SeekTo;
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};

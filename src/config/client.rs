@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, MAX_MILLIS, Raw, Setting, Settings};
+use super::{ConfigError, MAX_MILLIS, Raw, SaslConfig, SecurityProtocol, Setting, Settings, TlsConfig};
 
 /// How a client connects and learns where topics are. The defaults are the Java client's (4.1) unless said otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClientConfig {
     /// `bootstrap.servers`: addresses `host:port` to start from, in any order. No default. One is enough while its broker
@@ -59,6 +59,13 @@ pub struct ClientConfig {
     /// `max.response.bytes` (ours): the largest answer accepted. Default 100 MiB. Bounds what a hostile or broken broker
     /// can make this client hold for each connection; below `fetch.max.bytes` fetches of large batches fail.
     pub max_response_bytes: usize,
+    /// `security.protocol`: how brokers are spoken to. Default none: by TLS when [`ClientConfig::tls`] is there, with SASL
+    /// when [`ClientConfig::sasl`] is, in the clear without either.
+    pub security_protocol: Option<SecurityProtocol>,
+    /// TLS. Default none.
+    pub tls: Option<TlsConfig>,
+    /// SASL. Default none.
+    pub sasl: Option<SaslConfig>,
 }
 
 /// What to do when no known broker answers (KIP-899).
@@ -102,6 +109,9 @@ impl Default for ClientConfig {
             dns_lookup: DnsLookup::UseAllDnsIps,
             allow_auto_create_topics: false,
             max_response_bytes: 100 << 20,
+            security_protocol: None,
+            tls: None,
+            sasl: None,
         }
     }
 }

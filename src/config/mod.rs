@@ -6,7 +6,11 @@ mod handling;
 mod names;
 mod parse;
 mod producer;
+mod sasl;
+mod secret;
+mod security;
 mod spool;
+mod tls;
 
 use std::fmt;
 
@@ -14,7 +18,11 @@ pub use client::*;
 pub use consumer::*;
 pub use handling::*;
 pub use producer::*;
+pub use sasl::*;
+pub use secret::*;
+pub use security::*;
 pub use spool::*;
+pub use tls::*;
 
 pub(crate) use parse::*;
 
@@ -57,6 +65,14 @@ pub enum ConfigError {
         value: String,
         /// What it takes, with unit and range.
         expected: String,
+    },
+    /// A file, or a text given in its place, that a setting needs.
+    #[error("{setting}: {why}")]
+    Material {
+        /// The property, and the path when it is a file.
+        setting: String,
+        /// What is wrong with it, without any of its content.
+        why: String,
     },
     /// Two settings contradict each other.
     #[error("{0}")]

@@ -8,5 +8,6 @@ pub(crate) mod consume;
 pub(crate) mod metadata;
 pub(crate) mod produce;
 pub(crate) mod retry;
+pub(crate) mod sasl;
 pub(crate) mod spool;
 pub(crate) mod verdict;

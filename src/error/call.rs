@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{SaslFailure, TlsFailure};
 use crate::types::BrokerId;
 use crate::wire::frame::FrameError;
 use crate::wire::{ApiKey, ErrorCode, WireError};
@@ -87,6 +88,10 @@ pub enum ConnectCause {
     },
     /// The broker refused the handshake.
     Broker(ErrorCode),
+    /// Connected, but not by TLS: which check failed.
+    Tls(TlsFailure),
+    /// Connected, but the broker and this client do not agree who it is.
+    Sasl(SaslFailure),
     /// Connected, but the first request failed.
     Call(CallError),
 }
@@ -269,6 +274,8 @@ impl fmt::Display for ConnectCause {
                 "connected, but closed before the first answer: the port may expect TLS or SASL, or not be Kafka's",
             ),
             ConnectCause::Frame(error) => error.fmt(f),
+            ConnectCause::Tls(failure) => failure.fmt(f),
+            ConnectCause::Sasl(failure) => failure.fmt(f),
             ConnectCause::Wire(error) => error.fmt(f),
             ConnectCause::Correlation { got, due } => {
                 write!(f, "the handshake was answered with correlation id {got} where {due} was due")

@@ -4,6 +4,7 @@ mod admin;
 mod call;
 mod consume;
 mod control;
+mod security;
 mod send;
 mod spool;
 
@@ -11,5 +12,6 @@ pub use admin::*;
 pub use call::*;
 pub use consume::*;
 pub use control::*;
+pub use security::*;
 pub use send::*;
 pub use spool::*;

@@ -12,8 +12,11 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::connection::{BrokerAddress, Connection, Established};
+use super::sasl;
+use super::stream::Stream;
 use super::thread::IoThread;
-use crate::config::ClientConfig;
+use super::tls::TlsContext;
+use crate::config::{ClientConfig, ConfigError, SaslConfig};
 use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure};
 use crate::metrics::Counters;
 use crate::types::BrokerId;
@@ -42,6 +45,26 @@ pub(super) struct Connector {
     pub(super) thread: IoThread,
     pub(super) counters: Arc<Counters>,
     pub(super) spare: Arc<SpareBuffers>,
+    pub(super) security: Arc<Secured>,
+}
+
+/// What is done with a socket before Kafka's protocol is trusted to it.
+#[derive(Debug, Default)]
+pub(crate) struct Secured {
+    pub(super) tls: Option<TlsContext>,
+    pub(super) sasl: Option<SaslConfig>,
+}
+
+impl Secured {
+    /// Reads what the settings name.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for settings that contradict each other, and files that cannot be used.
+    pub(crate) fn load(config: &ClientConfig) -> Result<Secured, ConfigError> {
+        let security = config.security()?;
+        let tls = security.tls.map(|tls| TlsContext::load(&tls)).transpose()?;
+        Ok(Secured { tls, sasl: security.sasl })
+    }
 }
 
 impl Connector {
@@ -61,7 +84,7 @@ impl Connector {
         let mut failures = Vec::new();
         for socket in addresses {
             let address = BrokerAddress { host: target.host.clone(), port: target.port, socket };
-            match self.establish(socket, limit).await {
+            match self.establish(&target.host, socket, limit).await {
                 Ok(established) => {
                     debug!(broker = target.broker, %address, "connected");
                     return Ok(Connection::start(
@@ -91,11 +114,11 @@ impl Connector {
         CallError::new(CallErrorKind::Connect(failures)).at(target.broker, format!("{}:{}", target.host, target.port))
     }
 
-    async fn establish(&self, address: SocketAddr, limit: Duration) -> Result<Established, ConnectCause> {
+    async fn establish(&self, host: &str, address: SocketAddr, limit: Duration) -> Result<Established, ConnectCause> {
         let attempt = async {
-            match self.shake_hands(address, ApiVersionsRequest::VERSIONS.1).await {
+            match self.shake_hands(host, address, ApiVersionsRequest::VERSIONS.1).await {
                 // Brokers before KIP-511 close the connection when they do not know the version: ask in the oldest.
-                Err(ConnectCause::ClosedInHandshake) => self.shake_hands(address, 0).await,
+                Err(ConnectCause::ClosedInHandshake) => self.shake_hands(host, address, 0).await,
                 outcome => outcome,
             }
         };
@@ -104,8 +127,12 @@ impl Connector {
 
     /// Connects and asks which versions the broker speaks (KIP-35, KIP-511). Nothing of an earlier connection is
     /// believed: the broker may have been upgraded or downgraded since.
-    async fn shake_hands(&self, address: SocketAddr, version: i16) -> Result<Established, ConnectCause> {
+    async fn shake_hands(&self, host: &str, address: SocketAddr, version: i16) -> Result<Established, ConnectCause> {
         let stream = self.open(address).await.map_err(|error| ConnectCause::Io(error.kind(), error.to_string()))?;
+        let stream = match &self.security.tls {
+            Some(tls) => tls.connect(host, stream).await.map_err(ConnectCause::Tls)?,
+            None => Stream::Plain(stream),
+        };
         let decoder = FrameDecoder::with_spare(HANDSHAKE_LIMIT, self.spare.clone());
         let mut greeting = Greeting { stream, decoder, client_id: &self.config.client_id };
         let mut answer = greeting.ask_versions(version, 0).await?;
@@ -118,9 +145,12 @@ impl Connector {
         if let Some(code) = answer.error.err() {
             return Err(ConnectCause::Broker(code));
         }
+        let versions = ApiVersions::new(&answer);
+        if let Some(sasl) = &self.security.sasl {
+            next_correlation = sasl::authenticate(sasl, host, &mut greeting, &versions, next_correlation).await?;
+        }
         let mut decoder = greeting.decoder;
         decoder.set_limit(self.config.max_response_bytes);
-        let versions = ApiVersions::new(&answer);
         Ok(Established { stream: greeting.stream, decoder, versions, next_correlation })
     }
 
@@ -140,8 +170,8 @@ impl Connector {
 }
 
 /// A socket before it is a connection: one question at a time.
-struct Greeting<'a> {
-    stream: TcpStream,
+pub(super) struct Greeting<'a> {
+    stream: Stream,
     decoder: FrameDecoder,
     client_id: &'a str,
 }
@@ -155,7 +185,7 @@ impl Greeting<'_> {
         self.ask(&request, version, correlation).await
     }
 
-    async fn ask<R: Request>(
+    pub(super) async fn ask<R: Request>(
         &mut self,
         request: &R,
         version: i16,
@@ -165,6 +195,7 @@ impl Greeting<'_> {
         for part in parts {
             self.stream.write_all(&part).await.map_err(broken)?;
         }
+        self.stream.flush().await.map_err(broken)?;
         let frame = loop {
             if let Some(frame) = self.decoder.next().map_err(ConnectCause::Frame)? {
                 break frame;

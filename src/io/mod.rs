@@ -15,7 +15,10 @@ pub(crate) mod inbox;
 pub(crate) mod membership;
 pub(crate) mod offsets;
 pub(crate) mod random;
+pub(crate) mod sasl;
 pub(crate) mod sender;
 pub(crate) mod spool;
+pub(crate) mod stream;
 
 pub(crate) mod thread;
+pub(crate) mod tls;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::connect::Connector;
+use super::connect::{Connector, Secured};
 use super::connection::Connection;
 use super::thread::IoThread;
 use crate::config::ClientConfig;
@@ -72,9 +72,10 @@ impl Drop for Inner {
 
 impl Cluster {
     /// Starts the background refresh, which asks the bootstrap addresses at once.
-    pub(crate) fn start(config: ClientConfig, thread: &IoThread) -> Cluster {
+    pub(crate) fn start(config: ClientConfig, security: Secured, thread: &IoThread) -> Cluster {
         let (config, counters, spare) = (Arc::new(config), Arc::new(Counters::default()), Arc::default());
-        let connector = Connector { config, thread: thread.clone(), counters, spare };
+        let security = Arc::new(security);
+        let connector = Connector { config, thread: thread.clone(), counters, spare, security };
         let inner = Arc::new(Inner {
             connector,
             view: watch::Sender::new(Arc::default()),

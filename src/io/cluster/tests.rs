@@ -32,7 +32,7 @@ fn start(bootstrap: Vec<String>) -> Cluster {
         reconnect_backoff_max: Duration::from_millis(50),
         ..ClientConfig::default()
     };
-    Cluster::start(config, &IoThread::start("test-io").expect("thread"))
+    Cluster::start(config, Default::default(), &IoThread::start("test-io").expect("thread"))
 }
 
 fn deadline() -> Instant {

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tracing::{debug, trace, warn};
 
 use super::{Shared, Ticket, Waiter};
 use crate::error::{CallErrorKind, Human};
 use crate::io::clock::after;
+use crate::io::stream::Stream;
 use crate::sync::lock;
 use crate::wire::correlation_id;
 use crate::wire::frame::FrameDecoder;
@@ -29,7 +29,7 @@ const FAR: Duration = Duration::from_secs(3600);
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
-    stream: TcpStream,
+    stream: Stream,
     decoder: FrameDecoder,
     /// Bytes to write, in order, uncopied.
     out: VecDeque<Bytes>,
@@ -70,7 +70,7 @@ impl From<CallErrorKind> for End {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, stream: TcpStream, decoder: FrameDecoder, idle: Option<Duration>) -> Driver {
+    pub(super) fn new(shared: Arc<Shared>, stream: Stream, decoder: FrameDecoder, idle: Option<Duration>) -> Driver {
         let now = Instant::now();
         shared.counters.connections.add(1);
         shared.counters.connects.add(1);

@@ -19,9 +19,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::stream::Stream;
 use super::thread::IoThread;
 use crate::config::ClientConfig;
 use crate::error::{CallError, CallErrorKind};
@@ -133,7 +133,7 @@ impl<T> Future for Answer<T> {
 
 /// What the handshake leaves to the connection.
 pub(super) struct Established {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) decoder: FrameDecoder,
     pub(super) versions: ApiVersions,
     pub(super) next_correlation: i32,

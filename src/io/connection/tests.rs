@@ -28,7 +28,13 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 fn connector(config: ClientConfig) -> Connector {
     let thread = IoThread::start("test-io").expect("thread");
-    Connector { config: Arc::new(config), thread, counters: Arc::new(Counters::default()), spare: Arc::default() }
+    Connector {
+        config: Arc::new(config),
+        thread,
+        counters: Arc::new(Counters::default()),
+        spare: Arc::default(),
+        security: Arc::default(),
+    }
 }
 
 fn connect_with(connector: &Connector, address: SocketAddr) -> Result<Connection, CallError> {

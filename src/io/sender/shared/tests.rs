@@ -41,7 +41,7 @@ fn shared(
     let spool = durability.map(|durability| SpoolConfig { durability, ..SpoolConfig::new("/spool") });
     let mut config = ProducerConfig { spool, linger: Duration::from_secs(60), ..ProducerConfig::default() };
     change(&mut config);
-    let cluster = Cluster::start(client, &IoThread::start("test-io").unwrap());
+    let cluster = Cluster::start(client, Default::default(), &IoThread::start("test-io").unwrap());
     Arc::new(Shared::new(config, Box::new(DefaultPartitioner), cluster, None))
 }
 
