@@ -17,7 +17,7 @@ use super::stream::Stream;
 use super::thread::IoThread;
 use super::tls::TlsContext;
 use crate::config::{ClientConfig, ConfigError, SaslConfig};
-use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure};
+use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure, TlsFailure};
 use crate::metrics::Counters;
 use crate::types::BrokerId;
 use crate::wire::frame::{FrameDecoder, SpareBuffers};
@@ -121,6 +121,12 @@ impl Connector {
                 Err(ConnectCause::ClosedInHandshake) => self.shake_hands(host, address, 0).await,
                 outcome => outcome,
             }
+            .map_err(|cause| match cause {
+                ConnectCause::ClosedInHandshake if self.security.tls.is_some() => {
+                    ConnectCause::Tls(TlsFailure::ClosedAfter)
+                }
+                cause => cause,
+            })
         };
         timeout(limit, attempt).await.unwrap_or(Err(ConnectCause::TimedOut(limit)))
     }
@@ -193,15 +199,21 @@ impl Greeting<'_> {
     ) -> Result<R::Response, ConnectCause> {
         let parts = encode_request(request, version, correlation, self.client_id).map_err(ConnectCause::Wire)?;
         for part in parts {
-            self.stream.write_all(&part).await.map_err(broken)?;
+            if let Err(error) = self.stream.write_all(&part).await {
+                return Err(self.broken(error).await);
+            }
         }
-        self.stream.flush().await.map_err(broken)?;
+        if let Err(error) = self.stream.flush().await {
+            return Err(self.broken(error).await);
+        }
         let frame = loop {
             if let Some(frame) = self.decoder.next().map_err(ConnectCause::Frame)? {
                 break frame;
             }
-            if self.stream.read_buf(self.decoder.buffer()).await.map_err(broken)? == 0 {
-                return Err(ConnectCause::ClosedInHandshake);
+            match self.stream.read_buf(self.decoder.buffer()).await {
+                Ok(0) => return Err(ConnectCause::ClosedInHandshake),
+                Ok(_) => {}
+                Err(error) => return Err(self.broken(error).await),
             }
         };
         let (got, body) = split_response_header(R::KEY, version, frame).map_err(ConnectCause::Wire)?;
@@ -210,15 +222,18 @@ impl Greeting<'_> {
         }
         R::decode(version, body).map_err(ConnectCause::Wire)
     }
-}
 
-/// A broken connection during the handshake: a reset is how many servers say that they do not like what they read.
-fn broken(error: io::Error) -> ConnectCause {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-            ConnectCause::ClosedInHandshake
+    /// A broken connection during the handshake: a reset is how many servers say that they do not like what they read.
+    async fn broken(&mut self, error: io::Error) -> ConnectCause {
+        if let Some(failure) = self.stream.why_broken(&error).await {
+            return ConnectCause::Tls(failure);
         }
-        kind => ConnectCause::Io(kind, error.to_string()),
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+                ConnectCause::ClosedInHandshake
+            }
+            kind => ConnectCause::Io(kind, error.to_string()),
+        }
     }
 }
 
