@@ -33,7 +33,8 @@ pub use consumer::{
 };
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
-pub use core::sasl::{SaslError, SaslExchange, SaslFuture, SaslMechanism};
+pub use core::sasl::{SaslContext, SaslError, SaslExchange, SaslFuture, SaslMechanism};
+pub use core::sasl::{Token, TokenFuture, TokenProvider};
 pub use error::{
     AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, ControlError,
     HandlerFailure, MetadataError,

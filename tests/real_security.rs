@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use indelible::admin::NewTopic;
 use indelible::{
-    Client, ClientBuilder, Record, SaslConfig, SaslContext, SaslError, SaslFuture, SaslMechanism, TlsConfig, Token,
+    Client, ClientBuilder, NewTopic, Record, SaslConfig, SaslContext, SaslError, SaslFuture, SaslMechanism, TlsConfig,
+    Token,
 };
 use proto_tests::certs::Authority;
 use proto_tests::real::{RealCluster, unsigned_token};
@@ -46,12 +46,15 @@ async fn there_and_back(client: &Client, story: &str) {
     let topic = unique(story);
     client.admin().create_topics([NewTopic::new(topic.as_str()).partitions(2)]).await.unwrap();
     let producer = client.producer().build().await.unwrap();
+    let mut receipts = Vec::new();
     for n in 0..RECORDS {
         let value = n.to_string();
         let record = Record::to(&topic).partition(i32::try_from(n % 2).unwrap()).value(&value);
-        producer.send(record).await.unwrap();
+        receipts.push(producer.send(record).await.unwrap());
     }
-    producer.flush().await.unwrap();
+    for receipt in receipts {
+        receipt.delivered().await.unwrap();
+    }
     let seen = Mutex::new(Vec::new());
     let consumer = client.consumer(&unique(story)).topics([&topic]).stop_after(RECORDS as u64);
     let ended = consumer.run(|delivery| {
@@ -206,7 +209,7 @@ fn short_tokens(asked: &Arc<AtomicUsize>) -> SaslConfig {
         asked.fetch_add(1, Ordering::Relaxed);
         async move {
             let seconds = i64::try_from(SESSION.as_secs()).unwrap() + 1;
-            Ok(Token::new(unsigned_token("alice", seconds)))
+            Ok::<_, std::io::Error>(Token::new(unsigned_token("alice", seconds)))
         }
     })
 }
