@@ -10,6 +10,8 @@ mod ahead;
 mod failure;
 mod material;
 pub(crate) mod pem;
+#[cfg(test)]
+mod pem_tests;
 mod provider;
 mod reload;
 #[cfg(test)]
