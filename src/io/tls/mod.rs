@@ -7,6 +7,8 @@
 //! ```
 
 mod ahead;
+#[cfg(test)]
+mod data_tests;
 mod failure;
 mod material;
 pub(crate) mod pem;
