@@ -45,9 +45,15 @@ pub enum TlsFailure {
     #[error("TLS: the port does not speak TLS: use security.protocol=PLAINTEXT or SASL_PLAINTEXT, or the TLS listener")]
     NotTls,
     /// The connection ended in the handshake.
-    #[error("TLS: the connection ended in the handshake: {0}")]
+    #[error("TLS: no handshake: {0}")]
     Ended(String),
-    /// The files with roots, certificate or key.
+    /// The handshake was finished, and the connection closed before the first answer.
+    #[error(
+        "TLS: closed after the handshake, before the first answer: the broker may refuse this client's certificate, or the \
+         lack of one, or the port is not Kafka's"
+    )]
+    ClosedAfter,
+    /// The host can be no name in a certificate.
     #[error("TLS: {0}")]
     Config(String),
     /// Anything else that TLS does not allow.
@@ -56,7 +62,11 @@ pub enum TlsFailure {
 }
 
 fn names(presented: &[String]) -> String {
-    if presented.is_empty() { "nothing".to_owned() } else { presented.join(", ") }
+    if presented.is_empty() {
+        // RFC 9525: the common name is for people.
+        return "none (subjectAltName; its common name does not count)".to_owned();
+    }
+    presented.join(", ")
 }
 
 fn meaning(hint: &Option<&'static str>) -> String {

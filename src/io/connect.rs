@@ -10,15 +10,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
-use zeroize::Zeroize;
 
-use super::connection::{BrokerAddress, Connection, Established};
+use super::connection::{BrokerAddress, Connection, Established, Session};
 use super::sasl;
 use super::stream::Stream;
 use super::thread::IoThread;
 use super::tls::TlsContext;
 use crate::config::{ClientConfig, ConfigError, SaslConfig};
-use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure};
+use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure, TlsFailure};
 use crate::metrics::Counters;
 use crate::types::BrokerId;
 use crate::wire::frame::{FrameDecoder, SpareBuffers};
@@ -127,6 +126,12 @@ impl Connector {
                 Err(ConnectCause::ClosedInHandshake) => self.shake_hands(host, address, 0).await,
                 outcome => outcome,
             }
+            .map_err(|cause| match cause {
+                ConnectCause::ClosedInHandshake if self.security.tls.is_some() => {
+                    ConnectCause::Tls(TlsFailure::ClosedAfter)
+                }
+                cause => cause,
+            })
         };
         timeout(limit, attempt).await.unwrap_or(Err(ConnectCause::TimedOut(limit)))
     }
@@ -155,13 +160,16 @@ impl Connector {
             return Err(ConnectCause::Broker(code));
         }
         let versions = ApiVersions::new(&answer);
+        let mut session = None;
         if let Some(sasl) = &self.security.sasl {
             let authenticated = sasl::authenticate(sasl, host, &mut greeting, &versions, next_correlation).await?;
             next_correlation = authenticated.next_correlation;
+            let (mechanism, host) = (sasl.mechanism.clone(), Arc::from(host));
+            session = authenticated.lifetime.map(|lifetime| Session { mechanism, host, lifetime });
         }
         let mut decoder = greeting.decoder;
         decoder.set_limit(self.config.max_response_bytes);
-        Ok(Established { stream: greeting.stream, decoder, versions, next_correlation })
+        Ok(Established { stream: greeting.stream, decoder, versions, next_correlation, session })
     }
 
     async fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
@@ -208,19 +216,22 @@ impl Greeting<'_> {
         let parts = encode_request(request, version, correlation, self.client_id).map_err(ConnectCause::Wire)?;
         for part in parts {
             let written = self.stream.write_all(&part).await;
-            // It may hold a password. Nobody else has the part, so this is the last copy in our hands.
-            if let Ok(mut part) = part.try_into_mut() {
-                part.zeroize();
+            sasl::wipe(part);
+            if let Err(error) = written {
+                return Err(self.broken(error).await);
             }
-            written.map_err(broken)?;
         }
-        self.stream.flush().await.map_err(broken)?;
+        if let Err(error) = self.stream.flush().await {
+            return Err(self.broken(error).await);
+        }
         let frame = loop {
             if let Some(frame) = self.decoder.next().map_err(ConnectCause::Frame)? {
                 break frame;
             }
-            if self.stream.read_buf(self.decoder.buffer()).await.map_err(broken)? == 0 {
-                return Err(ConnectCause::ClosedInHandshake);
+            match self.stream.read_buf(self.decoder.buffer()).await {
+                Ok(0) => return Err(ConnectCause::ClosedInHandshake),
+                Ok(_) => {}
+                Err(error) => return Err(self.broken(error).await),
             }
         };
         let (got, body) = split_response_header(R::KEY, version, frame).map_err(ConnectCause::Wire)?;
@@ -229,15 +240,18 @@ impl Greeting<'_> {
         }
         R::decode(version, body).map_err(ConnectCause::Wire)
     }
-}
 
-/// A broken connection during the handshake: a reset is how many servers say that they do not like what they read.
-fn broken(error: io::Error) -> ConnectCause {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-            ConnectCause::ClosedInHandshake
+    /// A broken connection during the handshake: a reset is how many servers say that they do not like what they read.
+    async fn broken(&mut self, error: io::Error) -> ConnectCause {
+        if let Some(failure) = self.stream.why_broken(&error).await {
+            return ConnectCause::Tls(failure);
         }
-        kind => ConnectCause::Io(kind, error.to_string()),
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+                ConnectCause::ClosedInHandshake
+            }
+            kind => ConnectCause::Io(kind, error.to_string()),
+        }
     }
 }
 
