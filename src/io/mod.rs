@@ -15,6 +15,7 @@ pub(crate) mod inbox;
 pub(crate) mod membership;
 pub(crate) mod offsets;
 pub(crate) mod random;
+pub(crate) mod refusals;
 pub(crate) mod sasl;
 pub(crate) mod sender;
 pub(crate) mod spool;

@@ -183,3 +183,6 @@ pub(super) fn wipe(part: Bytes) {
         part.zeroize();
     }
 }
+
+#[cfg(test)]
+mod tests;

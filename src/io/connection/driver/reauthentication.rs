@@ -225,3 +225,34 @@ impl Driver {
 fn failed(failure: &SaslFailure) -> End {
     disconnected(format!("it could not be authenticated again: {failure}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SaslConfig;
+
+    #[test]
+    fn it_rests_for_85_to_95_percent_of_the_session() {
+        let mechanism = SaslConfig::plain("a", "b").mechanism;
+        let session = Session { mechanism, host: "a".into(), lifetime: Duration::from_secs(100) };
+        let mut of = Reauthentication::new(session, Duration::from_secs(30));
+        let now = Instant::now();
+        let mut rests = |lifetime: Duration| {
+            of.rest(Some(lifetime), now);
+            (of.due().expect("due") - now, of.expires - now)
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            let (rest, life) = rests(Duration::from_secs(3600));
+            assert!((3060..3420).contains(&rest.as_secs()) && life.as_secs() == 3600, "{rest:?}");
+            seen.insert(rest);
+        }
+        assert!(seen.len() > 90, "spread");
+        let (rest, _) = rests(Duration::from_millis(1));
+        assert_eq!(rest, LEAST_PAUSE);
+        let (rest, life) = rests(Duration::from_millis(u64::MAX));
+        assert!(rest <= life && life > Duration::from_secs(300 * 24 * 3600));
+        of.rest(None, now);
+        assert!(of.due().is_none() && !of.holds(now + Duration::from_secs(9999)));
+    }
+}
