@@ -7,13 +7,11 @@
 
 mod real_support;
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indelible::{Client, Record, SendError};
 use proto_tests::raw::RawClient;
-use proto_tests::real::RealConfig;
+use proto_tests::real::{AUTHORIZER, Operation, RealConfig, Resource};
 use real_support::proxy::Proxied;
 use real_support::spools::{Left, Scratch, crash_image, offsets, open, spool, stays, until_left, until_spooled};
 use real_support::{batches_on_disk, expect, until, until_on_disk, wait};
@@ -24,23 +22,13 @@ const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 /// Longer ago than a broker remembers a producer by default: a day.
 const TWO_DAYS_MS: i64 = 2 * 24 * 3_600_000;
 
-fn rule(broker: &Proxied, verb: &str, rule: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka");
-    let ended = Command::new(script)
-        .args(["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", broker.cluster.address(1), verb])
-        .args(rule.split_whitespace())
-        .output()
-        .unwrap();
-    assert!(ended.status.success(), "{ended:?}");
-}
-
 /// We may WRITE to these topics and not READ them.
 fn write_only(broker: &Proxied, topics: &[&str]) {
     for topic in topics {
         broker.cluster.create_topic(topic, 1, 1, &[]).unwrap();
     }
-    let list: String = topics.iter().map(|topic| format!(" --topic {topic}")).collect();
-    rule(broker, "--add", &format!("--allow-principal User:ANONYMOUS --operation Write{list}"));
+    let list: Vec<_> = topics.iter().map(|topic| Resource::Topic(topic)).collect();
+    broker.cluster.allow("User:ANONYMOUS", Operation::Write, &list).unwrap();
     until("the rules to apply", || {
         let mut raw = RawClient::connect(broker.cluster.address(1)).map_err(|error| error.to_string())?;
         for topic in topics {
@@ -83,7 +71,7 @@ fn five_stored(broker: &Proxied, topic: &str, timestamp: Option<i64>) -> Scratch
 #[test]
 fn no_read_permission() {
     let config = RealConfig::default()
-        .config("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        .config("authorizer.class.name", AUTHORIZER)
         .config("allow.everyone.if.no.acl.found", "true");
     let broker = Proxied::start(config);
     write_only(&broker, &["blind", "parked"]);
@@ -108,7 +96,7 @@ fn no_read_permission() {
     assert!(matches!(left, SendError::Spooled(_)), "{left}");
 
     // Whoever may read sees how it went with the first.
-    rule(&broker, "--add", "--allow-principal User:ANONYMOUS --operation Read --topic blind");
+    broker.cluster.allow("User:ANONYMOUS", Operation::Read, &[Resource::Topic("blind")]).unwrap();
     let found = until("the right to read", || {
         let mut raw = RawClient::connect(broker.cluster.address(1)).map_err(|error| error.to_string())?;
         match raw.fetch("blind", 0, 0).map_err(|error| error.to_string())? {

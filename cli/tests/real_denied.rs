@@ -12,12 +12,10 @@
 
 mod support;
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use proto_tests::raw::RawClient;
-use proto_tests::real::{RealCluster, RealConfig};
+use proto_tests::real::{AUTHORIZER, Operation, RealCluster, RealConfig, Resource};
 use support::{Ran, program, run};
 
 /// Far below `delivery.timeout.ms`; the first contact with a coordinator of a new cluster takes seconds of it.
@@ -25,18 +23,6 @@ const QUICK: Duration = Duration::from_secs(20);
 
 /// Error code of Kafka: the principal may not even see the topic.
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
-
-/// Allows these operations on these resources; what a resource's rules do not allow is refused from then on.
-fn allow(bootstrap: &str, principal: &str, operation: &str, resources: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka");
-    let rule = format!("--add --allow-principal User:{principal} --operation {operation} {resources}");
-    let ended = Command::new(script)
-        .args(["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", bootstrap])
-        .args(rule.split_whitespace())
-        .output()
-        .unwrap();
-    assert!(ended.status.success(), "{ended:?}");
-}
 
 /// A broker where everything is allowed that has no rules, and these resources with rules:
 ///
@@ -49,7 +35,7 @@ fn allow(bootstrap: &str, principal: &str, operation: &str, resources: &str) {
 fn guarded() -> RealCluster {
     let config = RealConfig::default()
         .brokers(1)
-        .config("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        .config("authorizer.class.name", AUTHORIZER)
         .config("allow.everyone.if.no.acl.found", "true");
     let cluster = RealCluster::start(config).unwrap();
     for topic in ["closed", "readable", "writable", "open"] {
@@ -58,9 +44,10 @@ fn guarded() -> RealCluster {
     let bootstrap = cluster.bootstrap().join(",");
     let ran = run(program(&format!("produce --bootstrap {bootstrap} --topic readable")), b"before the rules\n");
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    allow(&bootstrap, "ANONYMOUS", "Read", "--topic readable");
-    allow(&bootstrap, "ANONYMOUS", "Write", "--topic writable");
-    allow(&bootstrap, "somebody", "All", "--topic closed --group closed");
+    cluster.allow("User:ANONYMOUS", Operation::Read, &[Resource::Topic("readable")]).unwrap();
+    cluster.allow("User:ANONYMOUS", Operation::Write, &[Resource::Topic("writable")]).unwrap();
+    let closed = [Resource::Topic("closed"), Resource::Group("closed")];
+    cluster.allow("User:somebody", Operation::All, &closed).unwrap();
     // The rules reach the broker in this order, behind the controller's answer.
     let mut raw = RawClient::connect(cluster.address(1)).unwrap();
     let deadline = Instant::now() + QUICK;

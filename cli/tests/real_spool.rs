@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use proto_tests::real::{RealCluster, RealConfig, scaled};
+use proto_tests::real::{AUTHORIZER, Operation, RealCluster, RealConfig, Resource, scaled};
 use real_support::spools::{Left, Random, Scratch, copy, left, seed, stays};
 use real_support::{records, topic, topic_of, unique, until, until_on_disk, value, values};
 use support::{Ran, finish, program, run, signal};
@@ -267,24 +267,13 @@ fn accepted_without_brokers(count: usize) {
     assert!(peak < MOST_MIB, "it took {peak} MiB");
 }
 
-fn allow(broker: &RealCluster, operation: &str, topic: &str, principal: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka");
-    let rule = format!("--add --allow-principal User:{principal} --operation {operation} --topic {topic}");
-    let ended = Command::new(script)
-        .args(["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", broker.address(1)])
-        .args(rule.split_whitespace())
-        .output()
-        .unwrap();
-    assert!(ended.status.success(), "{ended:?}");
-}
-
 /// What the brokers refuse for good is kept as dead: told with its reason, exported, and sent again when the reason is gone.
 /// Neither holds up what comes after it.
 #[test]
 fn refused_for_good_is_kept_and_can_be_retried() {
     let config = RealConfig::default()
         .brokers(1)
-        .config("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        .config("authorizer.class.name", AUTHORIZER)
         .config("allow.everyone.if.no.acl.found", "true");
     let cluster = RealCluster::start(config).unwrap();
     let scratch = Scratch::new("refused");
@@ -293,7 +282,7 @@ fn refused_for_good_is_kept_and_can_be_retried() {
 
     // Not authorised.
     let closed = topic_of(&cluster, "closed", 1, 1, &[]);
-    allow(&cluster, "Read", &closed, "ANONYMOUS");
+    cluster.allow("User:ANONYMOUS", Operation::Read, &[Resource::Topic(&closed)]).unwrap();
     let ran = run(spooling(&cluster, &closed, &spool, ""), b"a\nb\n");
     println!("{ran:?}");
     assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -319,7 +308,7 @@ fn refused_for_good_is_kept_and_can_be_retried() {
     let ran = run(deliver(), b"");
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_eq!(left(&spool), Left { dead: 3, ..Left::default() });
-    allow(&cluster, "Write", &closed, "ANONYMOUS");
+    cluster.allow("User:ANONYMOUS", Operation::Write, &[Resource::Topic(&closed)]).unwrap();
     cluster.set_topic_config(&narrow, "max.message.bytes", "").unwrap();
     let ran = run(tool("retry --dead"), b"");
     assert_eq!(ran.code, Some(0), "{ran:?}");

@@ -1,7 +1,7 @@
 //! Which check of TLS or SASL failed.
 
 use crate::core::sasl::SaslError;
-use crate::wire::ErrorCode;
+use crate::wire::{ApiKey, ErrorCode};
 
 /// Why there is no TLS connection: one check each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,9 +45,15 @@ pub enum TlsFailure {
     #[error("TLS: the port does not speak TLS: use security.protocol=PLAINTEXT or SASL_PLAINTEXT, or the TLS listener")]
     NotTls,
     /// The connection ended in the handshake.
-    #[error("TLS: the connection ended in the handshake: {0}")]
+    #[error("TLS: no handshake: {0}")]
     Ended(String),
-    /// The files with roots, certificate or key.
+    /// The handshake was finished, and the connection closed before the first answer.
+    #[error(
+        "TLS: closed after the handshake, before the first answer: the broker may refuse this client's certificate, or the \
+         lack of one, or the port is not Kafka's"
+    )]
+    ClosedAfter,
+    /// The host can be no name in a certificate.
     #[error("TLS: {0}")]
     Config(String),
     /// Anything else that TLS does not allow.
@@ -56,7 +62,11 @@ pub enum TlsFailure {
 }
 
 fn names(presented: &[String]) -> String {
-    if presented.is_empty() { "nothing".to_owned() } else { presented.join(", ") }
+    if presented.is_empty() {
+        // RFC 9525: the common name is for people.
+        return "none (subjectAltName; its common name does not count)".to_owned();
+    }
+    presented.join(", ")
 }
 
 fn meaning(hint: &Option<&'static str>) -> String {
@@ -88,6 +98,31 @@ pub enum SaslFailure {
         /// Its code.
         code: ErrorCode,
     },
+    /// The broker closed the connection in place of an answer.
+    #[error("SASL: the broker closed the connection at {api} for {mechanism}: {}", closed(.api))]
+    Closed {
+        /// The mechanism.
+        mechanism: String,
+        /// What it did not answer: SaslHandshake or SaslAuthenticate.
+        api: ApiKey,
+    },
+    /// The password or token would be readable on the way. Nothing was sent.
+    #[error(
+        "SASL: {mechanism} sends the credentials as they are, and the connection is not encrypted: use \
+         security.protocol=SASL_SSL, or SCRAM"
+    )]
+    Cleartext {
+        /// The mechanism.
+        mechanism: String,
+    },
+    /// The broker asks for one more message, again and again.
+    #[error("SASL: {mechanism} did not end within {rounds} messages: the broker and this client do not mean the same")]
+    Endless {
+        /// The mechanism.
+        mechanism: String,
+        /// How many were sent.
+        rounds: u32,
+    },
     /// The exchange failed on this side.
     #[error("SASL: {mechanism}: {error}")]
     Exchange {
@@ -96,4 +131,11 @@ pub enum SaslFailure {
         /// Which check.
         error: SaslError,
     },
+}
+
+fn closed(api: &ApiKey) -> &'static str {
+    match api {
+        ApiKey::SaslHandshake => "the listener may not take SASL, or expect TLS",
+        _ => "it may have refused the credentials without a word; its log tells",
+    }
 }

@@ -337,7 +337,7 @@ impl RealCluster {
 
     /// Sends a request to some broker, which forwards it to the controller if need be, until it is answered without
     /// a passing error. `errors` gives all error codes of a response.
-    fn ask<R: Request>(
+    pub(super) fn ask<R: Request>(
         &self,
         name: &'static str,
         subject: &str,
@@ -415,7 +415,7 @@ fn refused(request: &'static str, subject: &str, code: i16, message: Option<StrB
     HarnessError::Refused { request, subject: subject.into(), code, message }
 }
 
-fn text(value: &str) -> StrBytes {
+pub(super) fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.into())
 }
 

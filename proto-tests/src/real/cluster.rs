@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
 
 use super::error::HarnessError;
+use super::security::Certificates;
 use super::wire;
 
 /// The Kafka that tests run against unless they ask for another.
@@ -27,13 +28,16 @@ pub struct RealConfig {
     version: String,
     common: Vec<(String, String)>,
     per_broker: Vec<(i32, String, String)>,
+    secure: bool,
+    users: Vec<(String, String)>,
     keep: bool,
 }
 
 impl Default for RealConfig {
     /// Three brokers of [`DEFAULT_VERSION`]; replication factor 3, `min.insync.replicas` 2, no automatic topics.
     fn default() -> Self {
-        Self { brokers: 3, version: DEFAULT_VERSION.into(), common: Vec::new(), per_broker: Vec::new(), keep: false }
+        let (common, per_broker, users) = (Vec::new(), Vec::new(), Vec::new());
+        Self { brokers: 3, version: DEFAULT_VERSION.into(), common, per_broker, secure: false, users, keep: false }
     }
 }
 
@@ -67,6 +71,25 @@ impl RealConfig {
         self
     }
 
+    /// The listeners `SSL`, `MUTUAL` (SSL that requires the client's certificate), `SASL_PLAINTEXT` and `SASL_SSL` beside
+    /// `PLAINTEXT`, with certificates made for this cluster: see [`RealCluster::bootstrap_of`]. The brokers themselves, this
+    /// harness and the controllers stay on `PLAINTEXT`, as `User:ANONYMOUS`.
+    ///
+    /// The mechanisms are PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER with unsigned tokens (RFC 7515, A.5).
+    #[must_use]
+    pub fn secure(mut self) -> Self {
+        self.secure = true;
+        self
+    }
+
+    /// Who may come in by PLAIN and SCRAM, of a cluster that is [`secure`](Self::secure); may be given several times. A
+    /// password has neither `"` nor a backslash.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.users.push((name.into(), password.into()));
+        self
+    }
+
     /// Keeps the brokers' logs when the cluster is dropped, as is always done when the test panicked.
     #[must_use]
     pub fn keep_logs(mut self) -> Self {
@@ -93,6 +116,7 @@ pub enum BrokerState {
 pub struct RealCluster {
     dir: PathBuf,
     bootstrap: Vec<String>,
+    certificates: Option<Certificates>,
     /// Absent for a cluster that somebody else started, and ends.
     _guard: Option<Guard>,
 }
@@ -113,9 +137,19 @@ impl RealCluster {
         for (id, key, value) in config.per_broker {
             args.extend(["--broker-config".into(), format!("{id}:{key}={value}")]);
         }
+        let certificates = config.secure.then(|| Certificates::create(&dir.join("certs"))).transpose()?;
+        if let Some(certificates) = &certificates {
+            args.extend(["--secure".into(), certificates.folder.display().to_string()]);
+        }
+        for (name, password) in &config.users {
+            args.extend(["--user".into(), format!("{name}:{password}")]);
+        }
         script(&dir, "start", &args)?;
-        let cluster = Self { bootstrap: read_bootstrap(&dir)?, dir, _guard: Some(guard) };
+        let cluster = Self { bootstrap: read_bootstrap(&dir, "bootstrap")?, dir, certificates, _guard: Some(guard) };
         cluster.wait_ready()?;
+        for (name, password) in &config.users {
+            cluster.scram_user(name, password)?;
+        }
         Ok(cluster)
     }
 
@@ -124,7 +158,39 @@ impl RealCluster {
     /// # Errors
     /// [`HarnessError::Io`] when there is no cluster in `dir`.
     pub fn attach(dir: &Path) -> Result<Self, HarnessError> {
-        Ok(Self { dir: dir.into(), bootstrap: read_bootstrap(dir)?, _guard: None })
+        Ok(Self { dir: dir.into(), bootstrap: read_bootstrap(dir, "bootstrap")?, certificates: None, _guard: None })
+    }
+
+    /// `host:port` of every broker's listener of this name, in the order of their ids.
+    ///
+    /// # Panics
+    /// When the cluster has no such listener: it was not started with [`RealConfig::secure`].
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test that names a listener which does not exist is wrong, not unlucky")]
+    pub fn bootstrap_of(&self, listener: &str) -> Vec<String> {
+        match read_bootstrap(&self.dir, &format!("bootstrap.{listener}")) {
+            Ok(addresses) => addresses,
+            Err(error) => panic!("no listener {listener}: {error}"),
+        }
+    }
+
+    /// The cluster's authority, and the folder with its files.
+    ///
+    /// # Panics
+    /// When the cluster was not started here with [`RealConfig::secure`].
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test that asks for certificates that do not exist is wrong, not unlucky")]
+    pub fn certificates(&self) -> &Certificates {
+        self.certificates.as_ref().unwrap_or_else(|| panic!("no certificates: use RealConfig::secure"))
+    }
+
+    /// PEM file with the authority that signed the brokers' certificates: what clients are to trust.
+    ///
+    /// # Panics
+    /// As [`certificates`](Self::certificates).
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.certificates().folder.join("ca.pem")
     }
 
     /// `host:port` of every broker, in the order of their ids.
@@ -383,8 +449,8 @@ fn fresh_dir() -> Result<PathBuf, HarnessError> {
         .map_err(|cause| io_error(&format!("making the folder {}", dir.display()), cause))
 }
 
-fn read_bootstrap(dir: &Path) -> Result<Vec<String>, HarnessError> {
-    let path = dir.join("bootstrap");
+fn read_bootstrap(dir: &Path, name: &str) -> Result<Vec<String>, HarnessError> {
+    let path = dir.join(name);
     let list = fs::read_to_string(&path).map_err(|cause| io_error(&format!("reading {}", path.display()), cause))?;
     Ok(list.trim().split(',').map(str::to_owned).collect())
 }

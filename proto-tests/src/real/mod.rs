@@ -6,6 +6,7 @@ mod admin;
 mod cluster;
 mod error;
 mod scale;
+mod security;
 mod shared;
 mod wire;
 
@@ -13,4 +14,5 @@ pub use admin::Partition;
 pub use cluster::{BrokerState, DEFAULT_VERSION, RealCluster, RealConfig};
 pub use error::HarnessError;
 pub use scale::scaled;
+pub use security::{AUTHORIZER, Certificates, Operation, Resource, unsigned_token};
 pub use shared::Shared;

@@ -33,9 +33,11 @@ pub(super) struct Driver {
     decoder: FrameDecoder,
     /// Bytes to write, in order, uncopied.
     out: VecDeque<Bytes>,
-    /// Bytes ever put into `out`, and taken from it by the kernel: whoever starts below `written` may have been sent.
+    /// Bytes ever put into `out`, and taken from it by the stream: whoever starts below `written` may have been sent.
     queued: u64,
     written: u64,
+    /// Bytes that the kernel has for certain. TLS keeps what the socket has no room for.
+    flushed: u64,
     /// Requests whose answer is due, in the order in which the broker answers.
     in_flight: VecDeque<InFlight>,
     /// Requests without an answer that are not written yet.
@@ -81,6 +83,7 @@ impl Driver {
             out: VecDeque::new(),
             queued: 0,
             written: 0,
+            flushed: 0,
             in_flight: VecDeque::new(),
             unanswered: VecDeque::new(),
             idle,
@@ -95,6 +98,9 @@ impl Driver {
     /// Serves the connection until it ends; whoever still waits then learns why (see [`Drop`]).
     pub(super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
+        if self.is_quiet() {
+            self.stream.say_goodbye().await;
+        }
         self.ended = Some(end);
     }
 
@@ -174,7 +180,7 @@ impl Driver {
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), End> {
-        while !self.out.is_empty() {
+        while self.flush(cx)? && !self.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = self.out.len().min(MAX_SLICES);
             for (slice, part) in slices.iter_mut().zip(&self.out) {
@@ -188,13 +194,28 @@ impl Driver {
                 Poll::Ready(Err(error)) => return Err(disconnected(error)),
             }
         }
-        while let Some(entry) = self.unanswered.pop_front_if(|entry| entry.end <= self.written) {
+        while let Some(entry) = self.unanswered.pop_front_if(|entry| entry.end <= self.flushed) {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             if let Waiter::Written(give) = entry.ticket.waiter {
                 let _ = give.send(Ok(()));
             }
         }
         Ok(())
+    }
+
+    /// Gives the kernel what the stream still keeps; false when it does not take all of it now. A stream is given more only
+    /// when it keeps nothing: it would not go any faster, and what is on its way would be known less well.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        while self.stream.holds_back() {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(())) => break,
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Err(disconnected(error)),
+            }
+        }
+        self.flushed = self.written;
+        Ok(true)
     }
 
     /// Takes `written` bytes off the front of what is to be written.

@@ -1,14 +1,57 @@
 //! TLS by rustls: roots, certificate and key read from PEM, and again when their files change.
+//!
+//! ```text
+//! settings ─ provider ─ material (pem) ─▶ Ready ─ connect ─▶ Stream        each failed check ─▶ TlsFailure (failure)
+//!                          ▲                        │ verify
+//!                          └── reload: files changed ┘
+//! ```
 
+mod ahead;
+mod failure;
+mod material;
+pub(crate) mod pem;
+mod provider;
+mod reload;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tracing::{info, warn};
 
-use super::stream::Stream;
+pub(crate) use ahead::ReadAhead;
+
+use self::failure::Facts;
+use self::material::Ready;
+use self::reload::Stamp;
+use super::stream::{Stream, Tls};
 use crate::config::{ConfigError, TlsConfig};
 use crate::error::TlsFailure;
 
+/// What is encrypted at once, before it goes to the socket: sixteen records of the largest size. More costs memory and
+/// cache, less costs system calls.
+const WRITE_BUFFER: usize = 256 * 1024;
+
 /// What the TLS connections of a client share.
-#[derive(Debug)]
-pub(crate) struct TlsContext {}
+pub(crate) struct TlsContext {
+    settings: Arc<TlsConfig>,
+    provider: Arc<CryptoProvider>,
+    /// Held while files are read again, so that it is done once.
+    current: tokio::sync::Mutex<Current>,
+}
+
+struct Current {
+    ready: Ready,
+    /// How the files were when they were last read, of use or not.
+    stamps: Vec<Stamp>,
+}
 
 impl TlsContext {
     /// Probes the processor, reads the files and checks that they fit together. Blocks on the disk.
@@ -16,13 +59,86 @@ impl TlsContext {
     /// # Errors
     /// [`ConfigError`] that names the property or file.
     pub(crate) fn load(config: &TlsConfig) -> Result<TlsContext, ConfigError> {
-        let _ = config;
-        Ok(TlsContext {})
+        let provider = provider::choose(config)?;
+        let stamps = reload::stamps(config);
+        let ready = material::load(config, &provider)?;
+        if config.unverified {
+            warn!(
+                "TLS: certificates are NOT verified (dangerously_disable_certificate_verification): anybody on the way \
+                 can read and change everything"
+            );
+        }
+        let current = tokio::sync::Mutex::new(Current { ready, stamps });
+        Ok(TlsContext { settings: Arc::new(config.clone()), provider, current })
     }
 
     /// Shakes hands with `host`, whose name the certificate must have. Reads the files again that have changed.
     pub(super) async fn connect(&self, host: &str, stream: TcpStream) -> Result<Stream, TlsFailure> {
-        let _ = (host, stream);
-        Err(TlsFailure::Protocol("not built yet".to_owned()))
+        let name = name(host)?;
+        let ready = self.ready().await;
+        let connecting = TlsConnector::from(ready.config)
+            .connect_with(name.clone(), ReadAhead::new(stream), |session| {
+                session.set_buffer_limit(Some(WRITE_BUFFER));
+            })
+            .into_fallible();
+        match connecting.await {
+            Ok(stream) => Ok(Stream::Tls(Box::new(Tls::new(stream, ready.certificate)))),
+            Err((error, socket)) => {
+                let issuer = ready.verifier.as_ref().and_then(|verifier| verifier.unknown_issuer(&name));
+                let facts = Facts { host, certificate: ready.certificate, first: socket.first(), issuer };
+                Err(failure::of_handshake(&error, &facts))
+            }
+        }
     }
+
+    /// What to connect with now. When files have changed they are read; when they are of no use, what was stays.
+    async fn ready(&self) -> Ready {
+        let mut current = self.current.lock().await;
+        if current.stamps.is_empty() {
+            return current.ready.clone();
+        }
+        let (settings, provider, known) = (self.settings.clone(), self.provider.clone(), current.stamps.clone());
+        let check = tokio::task::spawn_blocking(move || {
+            let stamps = reload::stamps(&settings);
+            (stamps != known).then(|| (stamps, material::load(&settings, &provider)))
+        });
+        // It fails only when it panicked, or the runtime ends.
+        if let Ok(Some((stamps, loaded))) = check.await {
+            current.stamps = stamps;
+            match loaded {
+                Ok(ready) => {
+                    info!("TLS: the files with certificates or key have changed and are read again");
+                    current.ready = ready;
+                }
+                Err(error) => {
+                    warn!("TLS: the files with certificates or key have changed and are not taken: {error}");
+                }
+            }
+        }
+        current.ready.clone()
+    }
+}
+
+impl fmt::Debug for TlsContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsContext").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Which failure of TLS ended a stream that had shaken hands, if one did.
+pub(super) fn why_broken(error: &io::Error, certificate: bool) -> Option<TlsFailure> {
+    failure::of_stream(error, certificate)
+}
+
+/// The name that the certificate must have: a host name, or an address, also as URLs write it.
+fn name(host: &str) -> Result<ServerName<'static>, TlsFailure> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    // An IPv6 address may name the interface to reach it by (RFC 4007): that is no part of it.
+    let bare = match bare.split_once('%') {
+        Some((address, _)) if address.contains(':') => address,
+        _ => bare,
+    };
+    ServerName::try_from(bare.to_owned()).map_err(|_| {
+        TlsFailure::Config(format!("{host:?} can be no name in a certificate: use the broker's name or address"))
+    })
 }

@@ -27,6 +27,7 @@ use bytes::Bytes;
 
 use super::super::assignor::{self, Member, Previous};
 use super::super::protocol::{self, Subscription};
+use super::coordinator::{Gate, Requests};
 use super::{Action, Generation, GroupFailure, RequestId};
 use crate::config::Assignor;
 use crate::core::retry::Backoff;
@@ -87,19 +88,12 @@ enum State {
     Failed,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Coordinator {
-    Unknown { moved: bool },
-    Asked(RequestId),
-    Known,
-}
-
 /// One member of one group.
 #[derive(Debug)]
 pub(crate) struct Group {
     config: GroupConfig,
     state: State,
-    coordinator: Coordinator,
+    requests: Requests,
     member_id: String,
     generation: i32,
     protocol: String,
@@ -118,13 +112,8 @@ pub(crate) struct Group {
     /// The topics changed since the last join.
     resubscribed: bool,
     leaving: bool,
-    /// The request of the state that is not answered yet.
-    waiting: Option<RequestId>,
-    next_id: u64,
-    failures: u32,
     /// Joins and syncs in a row that the group refused.
     refusals: u32,
-    not_before: Instant,
     /// A request cannot even be made: leaving is not tried.
     hopeless: bool,
     actions: VecDeque<Action>,
@@ -135,10 +124,11 @@ impl Group {
     pub(crate) fn new(config: GroupConfig, now: Instant) -> Group {
         // As Java: what one of them cannot do, none does.
         let cooperative = config.assignors.iter().all(|assignor| *assignor == Assignor::CooperativeSticky);
+        let requests = Requests::new(config.backoff, now);
         let mut group = Group {
             config,
             state: State::Joining,
-            coordinator: Coordinator::Unknown { moved: false },
+            requests,
             member_id: String::new(),
             generation: -1,
             protocol: String::new(),
@@ -151,11 +141,7 @@ impl Group {
             cooperative,
             resubscribed: false,
             leaving: false,
-            waiting: None,
-            next_id: 0,
-            failures: 0,
             refusals: 0,
-            not_before: now,
             hopeless: false,
             actions: VecDeque::new(),
         };
@@ -173,14 +159,13 @@ impl Group {
         if matches!(self.state, State::Left | State::Failed) {
             return None;
         }
-        match (&self.coordinator, &self.waiting, &self.state) {
-            (Coordinator::Unknown { .. }, ..) => Some(self.not_before),
-            (Coordinator::Asked(_), ..) | (_, Some(_), _) => None,
-            (_, None, State::Stable { next_heartbeat } | State::Revoking { next_heartbeat, lost: false, .. }) => {
-                Some((*next_heartbeat).max(self.not_before))
+        match (self.requests.gate(), &self.state) {
+            (Gate::LookUp(at), _) => Some(at),
+            (Gate::Answer, _) | (_, State::Revoking { lost: true, .. }) => None,
+            (Gate::Open(at), State::Stable { next_heartbeat } | State::Revoking { next_heartbeat, .. }) => {
+                Some(at.max(*next_heartbeat))
             }
-            (_, None, State::Revoking { lost: true, .. }) => None,
-            (_, None, _) => Some(self.not_before),
+            (Gate::Open(at), _) => Some(at),
         }
     }
 
@@ -258,22 +243,14 @@ impl Group {
 
     /// The answer to FindCoordinator; a failed one is asked again after a pause.
     pub(crate) fn on_coordinator(&mut self, now: Instant, id: RequestId, found: bool) {
-        if self.coordinator != Coordinator::Asked(id) {
-            return;
+        if self.requests.on_coordinator(now, id, found) {
+            self.advance(now);
         }
-        if found {
-            self.coordinator = Coordinator::Known;
-        } else {
-            self.coordinator = Coordinator::Unknown { moved: false };
-            self.pause(now);
-        }
-        self.advance(now);
     }
 
     /// A request got no answer. It may have had its effect: what is sent next is good either way.
     pub(crate) fn on_unanswered(&mut self, now: Instant, id: RequestId) {
-        if self.waiting == Some(id) {
-            self.waiting = None;
+        if self.requests.answered(id) {
             if matches!(self.state, State::Leaving) {
                 self.state = State::Left; // the session timeout removes us
             }
@@ -293,23 +270,20 @@ impl Group {
 
     /// The coordinator does not answer, or is it no more.
     pub(crate) fn on_coordinator_lost(&mut self, now: Instant) {
-        if self.coordinator == Coordinator::Known {
-            self.coordinator = Coordinator::Unknown { moved: true };
-            self.pause(now);
-        }
+        self.requests.on_coordinator_lost(now);
         self.advance(now);
     }
 
     /// The answer to Heartbeat.
     pub(crate) fn on_heartbeat(&mut self, now: Instant, id: RequestId, error: ErrorCode) {
-        if !self.answered(id) {
+        if !self.requests.answered(id) {
             return;
         }
         let next = now + self.config.heartbeat_interval;
         if let State::Stable { next_heartbeat } | State::Revoking { next_heartbeat, .. } = &mut self.state {
             *next_heartbeat = next;
             match membership(error) {
-                GroupVerdict::Done => self.failures = 0,
+                GroupVerdict::Done => self.requests.succeeded(),
                 verdict => self.settle(now, verdict, "Heartbeat", error),
             }
         }
@@ -318,7 +292,7 @@ impl Group {
 
     /// The answer to LeaveGroup. Whatever it says, the member is gone.
     pub(crate) fn on_left(&mut self, id: RequestId) {
-        if self.answered(id) && matches!(self.state, State::Leaving) {
+        if self.requests.answered(id) && matches!(self.state, State::Leaving) {
             self.state = State::Left;
         }
     }
@@ -349,7 +323,7 @@ impl Group {
             State::Revoking { lost, .. } => {
                 let revoked = std::mem::take(&mut self.revoking);
                 self.owned.retain(|partition| revoked.binary_search(partition).is_err());
-                self.waiting = None; // a heartbeat of the old generation may still be out
+                self.requests.forget(); // a heartbeat of the old generation may still be out
                 if lost {
                     self.generation = -1;
                 }
@@ -377,7 +351,7 @@ impl Group {
                 self.give_up_generation(now, true);
             }
             GroupVerdict::FindCoordinator => self.on_coordinator_lost(now),
-            GroupVerdict::Retry => self.pause(now),
+            GroupVerdict::Retry => self.requests.pause(now),
             GroupVerdict::Fatal => self.fail(during, Some(code), String::new()),
         }
     }
@@ -386,7 +360,7 @@ impl Group {
     fn on_refused(&mut self, now: Instant) {
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals > REFUSALS_AT_ONCE {
-            self.pause(now);
+            self.requests.pause(now);
         }
     }
 
@@ -437,7 +411,7 @@ impl Group {
 
     /// Leaves the group. A static member stays in it until its session times out, so that its restart costs no rebalance.
     fn part(&mut self) {
-        self.waiting = None;
+        self.requests.forget();
         let nothing_to_leave = self.hopeless || self.member_id.is_empty() || self.config.instance_id.is_some();
         self.state = if nothing_to_leave { State::Left } else { State::Leaving };
     }
@@ -447,38 +421,16 @@ impl Group {
         self.actions.push_back(Action::Fail(GroupFailure { during, code, detail }));
     }
 
-    fn pause(&mut self, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now + self.config.backoff.delay(self.failures, 200);
-    }
-
     fn identity(&self) -> Generation {
         Generation { number: self.generation, member_id: self.member_id.clone() }
     }
 
-    fn answered(&mut self, id: RequestId) -> bool {
-        self.waiting.take_if(|waiting| *waiting == id).is_some()
-    }
-
-    fn new_id(&mut self) -> RequestId {
-        self.next_id += 1;
-        RequestId(self.next_id)
-    }
-
     /// The one place where requests are decided on: what the state needs next, if its time has come.
     fn advance(&mut self, now: Instant) {
-        if self.is_over() || now < self.not_before && self.paused() {
+        if self.is_over() || !self.requests.may_ask(now, &mut self.actions) {
             return;
         }
-        if let Coordinator::Unknown { moved } = self.coordinator {
-            let id = self.new_id();
-            self.coordinator = Coordinator::Asked(id);
-            self.actions.push_back(Action::FindCoordinator { id, moved });
-        }
-        if self.coordinator != Coordinator::Known || self.waiting.is_some() {
-            return;
-        }
-        let id = self.new_id();
+        let id = self.requests.new_id();
         if matches!(self.state, State::Joining) {
             self.resubscribed = false;
         }
@@ -499,7 +451,7 @@ impl Group {
             State::Leaving => Action::Leave { id, member_id: self.member_id.clone() },
             _ => return,
         };
-        self.waiting = Some(id);
+        self.requests.wait_for(id);
         self.actions.push_back(action);
     }
 
@@ -516,11 +468,6 @@ impl Group {
             (assignor.name(), protocol::encode_subscription(&subscription))
         };
         self.config.assignors.iter().map(offer).collect()
-    }
-
-    /// Whether the next request has to wait for the end of a pause.
-    fn paused(&self) -> bool {
-        self.failures > 0
     }
 }
 

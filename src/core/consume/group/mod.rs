@@ -2,6 +2,7 @@
 //! ([`classic`]), in which a member computes the assignment, and KIP-848's, in which the coordinator does.
 
 pub(crate) mod classic;
+mod coordinator;
 pub(crate) mod next;
 
 use std::collections::BTreeSet;

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::coordinator::{Gate, Requests};
 use super::{Action, Generation, GroupFailure, RequestId};
 use crate::core::retry::Backoff;
 use crate::core::verdict::group::{NextVerdict, heartbeat as verdict};
@@ -88,19 +89,12 @@ enum State {
     Failed,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Coordinator {
-    Unknown { moved: bool },
-    Asked(RequestId),
-    Known,
-}
-
 /// One member of one group.
 #[derive(Debug)]
 pub(crate) struct NextMember {
     config: NextConfig,
     state: State,
-    coordinator: Coordinator,
+    requests: Requests,
     member_id: String,
     epoch: i32,
     /// What the coordinator wants this member to own.
@@ -122,12 +116,7 @@ pub(crate) struct NextMember {
     /// Whether the coordinator can have heard of this member.
     introduced: bool,
     joined: bool,
-    /// The heartbeat that is not answered yet.
-    waiting: Option<RequestId>,
     next_heartbeat: Instant,
-    next_id: u64,
-    failures: u32,
-    not_before: Instant,
     /// Until when a `group.instance.id` that is in use is waited for.
     release: Option<Instant>,
     /// A request cannot even be made: leaving is not tried.
@@ -138,9 +127,10 @@ pub(crate) struct NextMember {
 impl NextMember {
     /// A member that wants to join.
     pub(crate) fn new(config: NextConfig, now: Instant) -> NextMember {
+        let requests = Requests::new(config.backoff, now);
         let mut member = NextMember {
             state: State::Joining,
-            coordinator: Coordinator::Unknown { moved: false },
+            requests,
             member_id: member_id(config.random),
             config,
             epoch: JOIN,
@@ -156,11 +146,7 @@ impl NextMember {
             leaving: false,
             introduced: false,
             joined: false,
-            waiting: None,
             next_heartbeat: now,
-            next_id: 0,
-            failures: 0,
-            not_before: now,
             release: None,
             hopeless: false,
             actions: VecDeque::new(),
@@ -179,11 +165,11 @@ impl NextMember {
         if self.is_over() {
             return None;
         }
-        let request = match (&self.coordinator, &self.waiting, self.state) {
-            (Coordinator::Asked(_), ..) | (_, Some(_), _) | (_, _, State::Lost) => None,
-            (Coordinator::Unknown { .. }, ..) => Some(self.not_before),
-            (Coordinator::Known, None, State::Member) if self.failures == 0 => Some(self.next_heartbeat),
-            (Coordinator::Known, None, _) => Some(self.not_before),
+        let request = match (self.requests.gate(), self.state) {
+            (Gate::Answer, _) | (_, State::Lost) => None,
+            (Gate::LookUp(at), _) => Some(at),
+            (Gate::Open(_), State::Member) if !self.requests.is_failing() => Some(self.next_heartbeat),
+            (Gate::Open(at), _) => Some(at),
         };
         [request, self.resolve_at].into_iter().flatten().min()
     }
@@ -228,22 +214,14 @@ impl NextMember {
 
     /// The answer to FindCoordinator; a failed one is asked again after a pause.
     pub(crate) fn on_coordinator(&mut self, now: Instant, id: RequestId, found: bool) {
-        if self.coordinator != Coordinator::Asked(id) {
-            return;
+        if self.requests.on_coordinator(now, id, found) {
+            self.advance(now);
         }
-        if found {
-            self.coordinator = Coordinator::Known;
-        } else {
-            self.coordinator = Coordinator::Unknown { moved: false };
-            self.pause(now);
-        }
-        self.advance(now);
     }
 
     /// A heartbeat got no answer. It may have had its effect: what is sent next is good either way.
     pub(crate) fn on_unanswered(&mut self, now: Instant, id: RequestId) {
-        if self.waiting == Some(id) {
-            self.waiting = None;
+        if self.requests.answered(id) {
             self.tell_all();
             if self.state == State::Leaving {
                 self.state = State::Left; // the session timeout removes us
@@ -268,16 +246,13 @@ impl NextMember {
 
     /// The coordinator does not answer, or is it no more.
     pub(crate) fn on_coordinator_lost(&mut self, now: Instant) {
-        if self.coordinator == Coordinator::Known {
-            self.coordinator = Coordinator::Unknown { moved: true };
-            self.pause(now);
-        }
+        self.requests.on_coordinator_lost(now);
         self.advance(now);
     }
 
     /// The answer to [`Action::ConsumerHeartbeat`].
     pub(crate) fn on_beaten(&mut self, now: Instant, id: RequestId, beaten: Beaten) {
-        if self.waiting.take_if(|waiting| *waiting == id).is_none() {
+        if !self.requests.answered(id) {
             return;
         }
         match self.state {
@@ -300,7 +275,7 @@ impl NextMember {
             let detail = format!("an answer with member epoch {}", beaten.epoch);
             return self.fail("ConsumerGroupHeartbeat", None, detail);
         }
-        self.failures = 0;
+        self.requests.succeeded();
         self.release = None;
         self.state = State::Member;
         self.joined = true;
@@ -399,7 +374,7 @@ impl NextMember {
             self.actions.push_back(Action::Assign { partitions: begins });
         }
         if !nameless.is_empty() && self.resolving.is_none() && self.resolve_at.is_none() {
-            let id = self.new_id();
+            let id = self.requests.new_id();
             self.resolving = Some(id);
             self.actions.push_back(Action::ResolveTopics { id, topics: nameless });
         }
@@ -433,10 +408,10 @@ impl NextMember {
             NextVerdict::NoGroup if self.state == State::Joining => self.fail(during, Some(code), detail),
             NextVerdict::Fenced | NextVerdict::NoGroup => self.lose_all(now),
             NextVerdict::FindCoordinator => self.on_coordinator_lost(now),
-            NextVerdict::Retry => self.pause(now),
+            NextVerdict::Retry => self.requests.pause(now),
             NextVerdict::Unreleased => {
                 let release = *self.release.get_or_insert(now + RELEASE);
-                if now < release { self.pause(now) } else { self.fail(during, Some(code), detail) }
+                if now < release { self.requests.pause(now) } else { self.fail(during, Some(code), detail) }
             }
             NextVerdict::Fatal => self.fail(during, Some(code), detail),
         }
@@ -445,21 +420,21 @@ impl NextMember {
     /// The coordinator has given our partitions away, or will: nothing of them can be committed. The member id stays.
     fn lose_all(&mut self, now: Instant) {
         if self.state == State::Joining {
-            return self.pause(now);
+            return self.requests.pause(now);
         }
         self.epoch = JOIN;
         self.tell_all();
         self.target.clear();
         self.resolving = None;
         self.resolve_at = None;
-        self.waiting = None;
+        self.requests.forget();
         self.state = State::Lost;
         self.revoke(self.owned.keys().copied().collect(), true);
     }
 
     /// Leaves the group, if it is in it.
     fn part(&mut self) {
-        self.waiting = None;
+        self.requests.forget();
         self.state = if self.hopeless || !self.introduced { State::Left } else { State::Leaving };
     }
 
@@ -474,41 +449,23 @@ impl NextMember {
         self.telling = None;
     }
 
-    fn pause(&mut self, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now + self.config.backoff.delay(self.failures, 200);
-    }
-
-    fn new_id(&mut self) -> RequestId {
-        self.next_id += 1;
-        RequestId(self.next_id)
-    }
-
     /// The one place where requests to the coordinator are decided on: what the state needs next, if its time has come.
     fn advance(&mut self, now: Instant) {
-        if self.is_over() || now < self.not_before && self.failures > 0 {
-            return;
-        }
-        if let Coordinator::Unknown { moved } = self.coordinator {
-            let id = self.new_id();
-            self.coordinator = Coordinator::Asked(id);
-            self.actions.push_back(Action::FindCoordinator { id, moved });
-        }
-        if self.coordinator != Coordinator::Known || self.waiting.is_some() {
+        if self.is_over() || !self.requests.may_ask(now, &mut self.actions) {
             return;
         }
         let beat = match self.state {
             State::Joining => self.beat(JOIN, true),
             // After a failure the next attempt comes when the pause is over, and not at the next interval.
-            State::Member if now >= self.next_heartbeat || self.failures > 0 => self.beat(self.epoch, false),
+            State::Member if now >= self.next_heartbeat || self.requests.is_failing() => self.beat(self.epoch, false),
             State::Leaving => {
                 let epoch = if self.config.is_static { LEAVE_FOR_A_WHILE } else { LEAVE };
                 Beat { member_id: self.member_id.clone(), epoch, full: false, owned: None }
             }
             _ => return,
         };
-        let id = self.new_id();
-        self.waiting = Some(id);
+        let id = self.requests.new_id();
+        self.requests.wait_for(id);
         self.introduced = true;
         self.actions.push_back(Action::ConsumerHeartbeat { id, beat });
     }

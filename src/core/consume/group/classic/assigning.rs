@@ -16,7 +16,9 @@ use crate::wire::ErrorCode;
 impl Group {
     /// The answer to JoinGroup.
     pub(crate) fn on_joined(&mut self, now: Instant, id: RequestId, joined: Joined) {
-        if !self.answered(id) || !matches!(self.state, State::Joining | State::Revoking { rejoining: true, .. }) {
+        if !self.requests.answered(id)
+            || !matches!(self.state, State::Joining | State::Revoking { rejoining: true, .. })
+        {
             return;
         }
         match membership(joined.error) {
@@ -31,7 +33,7 @@ impl Group {
     }
 
     fn joined(&mut self, now: Instant, joined: Joined) {
-        self.failures = 0;
+        self.requests.succeeded();
         // The group keeps a static member that misses a rebalance, and may have given what it owns to others: then it is
         // not the owner that gives back, and what it says it owns is not believed.
         let missed = self.config.instance_id.is_some() && joined.generation > self.generation.saturating_add(1);
@@ -67,7 +69,7 @@ impl Group {
 
     /// The answer to [`Action::CountPartitions`]: topics that do not exist are not in it.
     pub(crate) fn on_counted(&mut self, now: Instant, id: RequestId, counts: BTreeMap<Arc<str>, i32>) {
-        if !self.answered(id) {
+        if !self.requests.answered(id) {
             return;
         }
         if let State::Counting { assignor, members, keeps } = &self.state {
@@ -98,7 +100,7 @@ impl Group {
 
     /// The answer to SyncGroup.
     pub(crate) fn on_synced(&mut self, now: Instant, id: RequestId, error: ErrorCode, assignment: &[u8]) {
-        if !self.answered(id) || !matches!(self.state, State::Syncing { .. }) {
+        if !self.requests.answered(id) || !matches!(self.state, State::Syncing { .. }) {
             return;
         }
         match membership(error) {
@@ -112,7 +114,7 @@ impl Group {
     }
 
     fn synced(&mut self, now: Instant, partitions: Vec<TopicPartition>) {
-        self.failures = 0;
+        self.requests.succeeded();
         self.refusals = 0;
         let next_heartbeat = now + self.config.heartbeat_interval;
         self.state = State::Stable { next_heartbeat };
