@@ -210,7 +210,9 @@ pub(crate) const SECURITY: &[Setting<ClientConfig>] = &[
     },
     Setting { name: "sasl.oauthbearer.scope", set: |config, raw| config.given.sasl.scope(raw) },
     Setting { name: "sasl.oauthbearer.extensions", set: |config, raw| config.given.sasl.extensions(raw) },
-    Setting { name: "sasl.oauthbearer.header.urlencode", set: |_, raw| sasl::urlencode(raw) },
+    Setting { name: "sasl.oauthbearer.header.urlencode", set: |config, raw| config.given.sasl.urlencode(raw) },
+    Setting { name: "sasl.login.retry.backoff.ms", set: |config, raw| config.given.sasl.backoff(raw) },
+    Setting { name: "sasl.login.retry.backoff.max.ms", set: |config, raw| config.given.sasl.backoff_max(raw) },
     Setting { name: "https.ca.location", set: |config, raw| config.given.sasl.https_file(raw) },
     Setting { name: "https.ca.pem", set: |config, raw| config.given.sasl.https_text(raw) },
 ];

@@ -1,9 +1,10 @@
 //! The properties `sasl.*`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::super::jaas::{Jaas, Module};
-use super::super::{ConfigError, Raw, SaslConfig, Secret};
+use super::super::{ConfigError, MAX_MILLIS, PemSource, Raw, SaslConfig, Secret};
 use super::{Given, SecurityProtocol, conflict, first_name};
 
 /// What was given of them.
@@ -20,6 +21,9 @@ pub(super) struct SaslProperties {
     extensions: Option<Given<Vec<(String, String)>>>,
     https_file: Option<Given<PathBuf>>,
     https_text: Option<Given<Secret>>,
+    urlencode: Option<Given<bool>>,
+    backoff: Option<Given<Duration>>,
+    backoff_max: Option<Given<Duration>>,
 }
 
 /// The mechanisms that a property can name.
@@ -58,12 +62,14 @@ impl SaslProperties {
     /// The name of one that was given.
     pub(super) fn name(&self) -> Option<&str> {
         let user = first_name!(self.mechanism, self.jaas, self.username, self.password);
-        user.or(self.token_name()).or(first_name!(self.https_file, self.https_text))
+        user.or(self.token_name())
     }
 
     /// The name of one that is for tokens only.
     fn token_name(&self) -> Option<&str> {
-        first_name!(self.endpoint, self.client_id, self.client_secret, self.scope, self.extensions)
+        let client = first_name!(self.endpoint, self.client_id, self.client_secret, self.scope, self.extensions);
+        let manner = first_name!(self.https_file, self.https_text, self.urlencode, self.backoff, self.backoff_max);
+        client.or(manner)
     }
 
     pub(super) fn mechanism(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
@@ -134,6 +140,22 @@ impl SaslProperties {
         Ok(())
     }
 
+    /// Whether id and secret are encoded before they are joined (RFC 6749, 2.3.1).
+    pub(super) fn urlencode(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
+        self.urlencode = Given::new(raw, raw.boolean()?);
+        Ok(())
+    }
+
+    pub(super) fn backoff(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
+        self.backoff = Given::new(raw, raw.millis(1..=MAX_MILLIS)?);
+        Ok(())
+    }
+
+    pub(super) fn backoff_max(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
+        self.backoff_max = Given::new(raw, raw.millis(1..=MAX_MILLIS)?);
+        Ok(())
+    }
+
     /// All of it together, for `protocol`.
     pub(super) fn config(&self, protocol: SecurityProtocol) -> Result<SaslConfig, ConfigError> {
         let Some(Given { value: mechanism, .. }) = self.mechanism else {
@@ -155,16 +177,17 @@ impl SaslProperties {
             }
             return self.tokens();
         }
-        if let Some(name) = self.token_name().or(first_name!(self.https_file, self.https_text)) {
+        if let Some(name) = self.token_name() {
             let mechanism = mechanism.name();
             return conflict(format!("property {name:?} is for OAUTHBEARER, not for {mechanism}: leave it out"));
         }
         let (username, password) = self.user(mechanism)?;
-        Ok(match mechanism {
-            Mechanism::Plain => SaslConfig::plain(username, password),
-            Mechanism::ScramSha256 => SaslConfig::scram_sha_256(username, password),
-            Mechanism::ScramSha512 | Mechanism::OAuthBearer => SaslConfig::scram_sha_512(username, password),
-        })
+        match mechanism {
+            Mechanism::Plain => Ok(SaslConfig::plain(username, password)),
+            Mechanism::ScramSha256 => Ok(SaslConfig::scram_sha_256(username, password)),
+            Mechanism::ScramSha512 => Ok(SaslConfig::scram_sha_512(username, password)),
+            Mechanism::OAuthBearer => self.tokens(),
+        }
     }
 
     fn user(&self, mechanism: Mechanism) -> Result<(String, Secret), ConfigError> {
@@ -193,9 +216,9 @@ impl SaslProperties {
     fn tokens(&self) -> Result<SaslConfig, ConfigError> {
         let jaas = self.jaas.as_ref().map(|jaas| &jaas.value);
         let id = self.client_id.as_ref().map(|id| id.value.as_str());
-        let id = once("clientId", "client.id", id, jaas)?;
+        let id = once("clientId", "client.credentials.client.id", id, jaas)?;
         let secret = self.client_secret.as_ref().map(|secret| secret.value.expose());
-        let secret = once("clientSecret", "client.secret", secret, jaas)?;
+        let secret = once("clientSecret", "client.credentials.client.secret", secret, jaas)?;
         let scope = once("scope", "scope", self.scope.as_ref().map(|scope| scope.value.as_str()), jaas)?;
         let (Some(endpoint), Some(id), Some(secret)) = (&self.endpoint, id, secret) else {
             return conflict(
@@ -205,16 +228,30 @@ impl SaslProperties {
                     .to_owned(),
             );
         };
-        let given = self.extensions.iter().flat_map(|given| &given.value).map(|(name, value)| (&**name, &**value));
-        let told = jaas.into_iter().flat_map(Jaas::extensions).map(|(name, value)| (name, value.expose()));
-        let extensions: Vec<(&str, &str)> = given.chain(told).collect();
-        let https = match (&self.https_file, &self.https_text) {
+        let roots = match (&self.https_file, &self.https_text) {
             (Some(_), Some(_)) => {
                 return conflict("https.ca.location and https.ca.pem are both given: leave one out".to_owned());
             }
-            (file, text) => (file.as_ref().map(|file| &file.value), text.as_ref().map(|text| &text.value)),
+            (Some(file), None) => Some(PemSource::File(file.value.clone())),
+            (None, text) => text.as_ref().map(|text| PemSource::Text(text.value.clone())),
         };
-        from_provider(&endpoint.value, id, secret, scope, &extensions, https)
+        let given = self.extensions.iter().flat_map(|given| &given.value).map(|(name, value)| (&**name, &**value));
+        let told = jaas.into_iter().flat_map(Jaas::extensions).map(|(name, value)| (name, value.expose()));
+        let wait = |given: &Option<Given<Duration>>, or| given.as_ref().map_or(or, |given| given.value);
+        from_provider(ClientCredentials {
+            endpoint: &endpoint.value,
+            id,
+            secret,
+            scope,
+            extensions: given.chain(told).collect(),
+            roots,
+            // Java's default, so that what works there works here.
+            urlencode: self.urlencode.as_ref().is_some_and(|given| given.value),
+            backoff: (
+                wait(&self.backoff, Duration::from_millis(100)),
+                wait(&self.backoff_max, Duration::from_secs(10)),
+            ),
+        })
     }
 }
 
@@ -229,27 +266,51 @@ fn once<'a>(
 ) -> Result<Option<&'a str>, ConfigError> {
     match (given, jaas.and_then(|jaas| jaas.get(option))) {
         (Some(_), Some(_)) => conflict(format!(
-            "{option} in sasl.jaas.config and its property sasl.oauthbearer... {property}: leave one out"
+            "{option} in sasl.jaas.config and sasl.oauthbearer.{property} say the same thing: leave one out"
         )),
         (Some(given), None) => Ok(Some(given)),
         (None, told) => Ok(told.map(Secret::expose)),
     }
 }
 
-/// Roots for the OpenID provider: a file, or a text.
-type Roots<'a> = (Option<&'a PathBuf>, Option<&'a Secret>);
+/// What an OpenID provider is asked, and how.
+struct ClientCredentials<'a> {
+    endpoint: &'a str,
+    id: &'a str,
+    secret: &'a str,
+    scope: Option<&'a str>,
+    extensions: Vec<(&'a str, &'a str)>,
+    roots: Option<PemSource>,
+    urlencode: bool,
+    backoff: (Duration, Duration),
+}
 
-fn from_provider(
-    _endpoint: &str,
-    _id: &str,
-    _secret: &str,
-    _scope: Option<&str>,
-    _extensions: &[(&str, &str)],
-    _roots: Roots<'_>,
-) -> Result<SaslConfig, ConfigError> {
+#[cfg(feature = "oidc")]
+fn from_provider(credentials: ClientCredentials<'_>) -> Result<SaslConfig, ConfigError> {
+    let ClientCredentials { endpoint, id, secret, scope, extensions, roots, urlencode, backoff } = credentials;
+    let mut tokens = crate::OidcClientCredentials::new(endpoint, id, secret)?;
+    tokens = tokens.urlencode_header(urlencode).retry_backoff(backoff.0, backoff.1);
+    if let Some(scope) = scope {
+        tokens = tokens.scope(scope);
+    }
+    for (name, value) in extensions {
+        tokens = tokens.extension(name, value);
+    }
+    if let Some(roots) = roots {
+        let mut tls = crate::TlsConfig::new();
+        tls.roots.push(roots);
+        tokens = tokens.tls(tls);
+    }
+    Ok(SaslConfig::oauthbearer(tokens))
+}
+
+#[cfg(not(feature = "oidc"))]
+fn from_provider(credentials: ClientCredentials<'_>) -> Result<SaslConfig, ConfigError> {
+    let ClientCredentials { endpoint, id, secret, scope, extensions, roots, urlencode, backoff } = credentials;
+    let _ = (endpoint, id, secret, scope, extensions, roots, urlencode, backoff);
     Err(ConfigError::NotSupported {
         name: "sasl.oauthbearer.token.endpoint.url".to_owned(),
-        why: "this program was built without the feature `oidc` of indelible: build it with that, or give \
+        why: "this program was built without indelible's feature `oidc`: build it with that, or give \
               SaslConfig::oauthbearer a TokenProvider",
     })
 }
@@ -268,9 +329,4 @@ pub(super) fn callback(raw: &Raw<'_>) -> Result<(), ConfigError> {
         why: "of Java's classes only Kafka's OAuthBearerLoginCallbackHandler is known; for other tokens, give \
               SaslConfig::oauthbearer a TokenProvider",
     })
-}
-
-/// `sasl.oauthbearer.header.urlencode`: whether id and secret are encoded before they are joined (RFC 6749, 2.3.1).
-pub(super) fn urlencode(raw: &Raw<'_>) -> Result<(), ConfigError> {
-    raw.boolean().map(drop)
 }

@@ -189,3 +189,56 @@ fn verification_is_not_switched_off_by_a_property() {
         assert!(error.contains("TlsConfig::dangerously_disable_certificate_verification"), "{lines}: {error}");
     }
 }
+
+const OIDC: &str = "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.login.callback.handler.class=\
+                    org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler";
+const URL: &str = "sasl.oauthbearer.token.endpoint.url=https://id.example.com/token";
+
+#[test]
+fn tokens_need_an_endpoint_and_credentials_said_once() {
+    let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required";
+    let id = "sasl.oauthbearer.client.credentials.client.id=i";
+    for (lines, parts) in [
+        (OIDC.to_owned(), ["needs sasl.oauthbearer.token.endpoint.url", "TokenProvider"]),
+        (format!("{OIDC}\n{URL}\n{id}"), ["client.credentials.client.id", "secret"]),
+        (
+            format!("{OIDC}\n{URL}\n{id}\nsasl.jaas.config={module} clientId=i clientSecret=hunter2;"),
+            ["clientId", "leave one out"],
+        ),
+        (format!("{OIDC}\nsasl.password=hunter2"), ["sasl.password", "not for OAUTHBEARER"]),
+        (format!("{OIDC}\nsasl.oauthbearer.jwt.retriever.class=X"), ["retriever", "TokenProvider"]),
+    ] {
+        let error = refused(&lines);
+        assert!(parts.iter().all(|part| error.contains(part)), "{lines}: {error}");
+    }
+}
+
+#[cfg(not(feature = "oidc"))]
+#[test]
+fn without_the_feature_it_is_named() {
+    let error =
+        refused(&format!("{OIDC}\n{URL}\nsasl.oauthbearer.client.id=i\nsasl.oauthbearer.client.secret=hunter2"));
+    assert!(error.contains("feature `oidc`"), "{error}");
+}
+
+#[cfg(feature = "oidc")]
+#[test]
+fn tokens_come_from_an_openid_provider() {
+    let module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required";
+    let java = format!(
+        "{OIDC}\n{URL}\nsasl.jaas.config={module} clientId=i clientSecret=hunter2 scope=\"a b\" extension_x=y;\n\
+         sasl.login.retry.backoff.ms=50"
+    );
+    let librdkafka = format!(
+        "security.protocol=sasl_ssl\nsasl.mechanisms=OAUTHBEARER\nsasl.oauthbearer.method=oidc\n{URL}\n\
+         sasl.oauthbearer.client.id=i\nsasl.oauthbearer.client.secret=hunter2\nsasl.oauthbearer.scope=a b\n\
+         sasl.oauthbearer.extensions=x=y\nhttps.ca.location=/ca.pem"
+    );
+    for lines in [&java, &librdkafka] {
+        let sasl = secure(lines).sasl.unwrap();
+        let printed = format!("{sasl:?}");
+        assert!(sasl.mechanism.name() == "OAUTHBEARER" && !printed.contains("hunter2"), "{printed}");
+    }
+    let error = refused(&java.replace("https://", "http://"));
+    assert!(error.contains("https"), "{error}");
+}
