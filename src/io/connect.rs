@@ -10,9 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
-use zeroize::Zeroize;
 
-use super::connection::{BrokerAddress, Connection, Established};
+use super::connection::{BrokerAddress, Connection, Established, Session};
 use super::sasl;
 use super::stream::Stream;
 use super::thread::IoThread;
@@ -161,13 +160,16 @@ impl Connector {
             return Err(ConnectCause::Broker(code));
         }
         let versions = ApiVersions::new(&answer);
+        let mut session = None;
         if let Some(sasl) = &self.security.sasl {
             let authenticated = sasl::authenticate(sasl, host, &mut greeting, &versions, next_correlation).await?;
             next_correlation = authenticated.next_correlation;
+            let (mechanism, host) = (sasl.mechanism.clone(), Arc::from(host));
+            session = authenticated.lifetime.map(|lifetime| Session { mechanism, host, lifetime });
         }
         let mut decoder = greeting.decoder;
         decoder.set_limit(self.config.max_response_bytes);
-        Ok(Established { stream: greeting.stream, decoder, versions, next_correlation })
+        Ok(Established { stream: greeting.stream, decoder, versions, next_correlation, session })
     }
 
     async fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
@@ -214,10 +216,7 @@ impl Greeting<'_> {
         let parts = encode_request(request, version, correlation, self.client_id).map_err(ConnectCause::Wire)?;
         for part in parts {
             let written = self.stream.write_all(&part).await;
-            // It may hold a password. Nobody else has the part, so this is the last copy in our hands.
-            if let Ok(mut part) = part.try_into_mut() {
-                part.zeroize();
-            }
+            sasl::wipe(part);
             if let Err(error) = written {
                 return Err(self.broken(error).await);
             }
