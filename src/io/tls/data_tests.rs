@@ -103,7 +103,7 @@ fn connect(address: SocketAddr, authority: &Authority) -> Connection {
         thread: thread.clone(),
         counters: Arc::new(Counters::default()),
         spare: Arc::default(),
-        security: Arc::new(Secured { tls: Some(tls), sasl: None }),
+        security: Arc::new(Secured { tls: Some(tls), sasl: None, ..Secured::default() }),
     };
     let target = Target { broker: 1, host: "127.0.0.1".into(), port: address.port() };
     run(thread.run(async move { connector.connect(&target, LONG).await })).unwrap().unwrap()

@@ -297,7 +297,7 @@ fn other_language(answer: &'static [u8]) -> (SocketAddr, JoinHandle<Vec<u8>>) {
 /// Connects as a client does, with TLS and a SASL that nothing asks for.
 fn connect(address: SocketAddr, tls: &TlsConfig, limit: Duration) -> Result<(), String> {
     let thread = IoThread::start("test-io").unwrap();
-    let secured = Secured { tls: Some(TlsContext::load(tls).unwrap()), sasl: None };
+    let secured = Secured { tls: Some(TlsContext::load(tls).unwrap()), sasl: None, ..Secured::default() };
     let connector = Connector {
         config: Arc::new(ClientConfig::default()),
         thread: thread.clone(),
