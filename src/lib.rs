@@ -41,6 +41,8 @@ pub use error::{
 };
 pub use error::{BuildError, CloseError, SaslFailure, SendCause, SendError, SpoolError, TlsFailure, Undelivered};
 pub use io::offsets::SeekTo;
+#[cfg(feature = "oidc")]
+pub use io::oidc::OidcClientCredentials;
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};
 pub use record::{OwnedRecord, Record};

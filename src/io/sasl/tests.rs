@@ -171,7 +171,8 @@ fn a_hostile_broker_is_never_believed() {
         }
     };
     let exactly = |expected: SaslError| move |failure: &SaslFailure| matches!(failure, SaslFailure::Exchange { error, .. } if *error == expected);
-    let cases: Vec<(SaslFault, Box<dyn Fn(&SaslFailure) -> bool>)> = vec![
+    type Check = Box<dyn Fn(&SaslFailure) -> bool>;
+    let cases: Vec<(SaslFault, Check)> = vec![
         (SaslFault::WrongServerSignature, Box::new(exactly(signature))),
         (SaslFault::ForeignNonce, Box::new(exactly(nonce))),
         (SaslFault::UnextendedNonce, Box::new(malformed("just ours"))),
