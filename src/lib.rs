@@ -33,13 +33,16 @@ pub use consumer::{
 };
 pub use core::produce::batch::Place;
 pub use core::produce::partitioner::{DefaultPartitioner, Partitioner, murmur2};
-pub use core::sasl::{SaslError, SaslExchange, SaslFuture, SaslMechanism};
+pub use core::sasl::{SaslContext, SaslError, SaslExchange, SaslFuture, SaslMechanism};
+pub use core::sasl::{Token, TokenFuture, TokenProvider};
 pub use error::{
     AdminError, CallError, CallErrorKind, ClientError, ConnectCause, ConnectFailure, ConsumeError, ControlError,
     HandlerFailure, MetadataError,
 };
 pub use error::{BuildError, CloseError, SaslFailure, SendCause, SendError, SpoolError, TlsFailure, Undelivered};
 pub use io::offsets::SeekTo;
+#[cfg(feature = "oidc")]
+pub use io::oidc::OidcClientCredentials;
 pub use metrics::Metrics;
 pub use producer::{Delivered, Producer, ProducerBuilder, Receipt, Spooled};
 pub use record::{OwnedRecord, Record};

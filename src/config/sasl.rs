@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Secret;
-use crate::core::sasl::SaslMechanism;
+use crate::core::sasl::{Hash, OAuthBearer, Plain, SaslMechanism, Scram, TokenProvider};
 
 /// SASL towards the brokers. Given to [`crate::ClientBuilder::sasl`], or made from the properties `sasl.*`.
 #[derive(Clone, Debug)]
@@ -27,20 +27,26 @@ impl SaslConfig {
 
     /// PLAIN (RFC 4616): the password itself is sent, so it is refused without TLS.
     pub fn plain(username: impl Into<String>, password: impl Into<Secret>) -> SaslConfig {
-        let _ = (username.into(), password.into());
-        todo_mechanism()
+        SaslConfig::mechanism(Plain::new(username.into(), password.into()))
     }
 
-    /// SCRAM-SHA-256 (RFC 5802, RFC 7677).
+    /// SCRAM-SHA-256 (RFC 5802, RFC 7677): the password is not sent, and the broker proves that it knows it too.
+    ///
+    /// A broker that asks for fewer than 4096 or more than 262,144 iterations is refused. Passwords beyond ASCII are used
+    /// as they are, without SASLprep, as Kafka's own clients and tools do.
     pub fn scram_sha_256(username: impl Into<String>, password: impl Into<Secret>) -> SaslConfig {
-        let _ = (username.into(), password.into());
-        todo_mechanism()
+        SaslConfig::mechanism(Scram::new(Hash::Sha256, username.into(), password.into()))
     }
 
-    /// SCRAM-SHA-512 (RFC 5802).
+    /// SCRAM-SHA-512 (RFC 5802): as [`SaslConfig::scram_sha_256`], with the longer hash.
     pub fn scram_sha_512(username: impl Into<String>, password: impl Into<Secret>) -> SaslConfig {
-        let _ = (username.into(), password.into());
-        todo_mechanism()
+        SaslConfig::mechanism(Scram::new(Hash::Sha512, username.into(), password.into()))
+    }
+
+    /// OAUTHBEARER (RFC 7628, KIP-255): a bearer token is sent, so it is refused without TLS. A [`crate::Token`] is a
+    /// provider that always gives itself; closures that return a future are providers too.
+    pub fn oauthbearer(provider: impl TokenProvider) -> SaslConfig {
+        SaslConfig::mechanism(OAuthBearer::new(provider))
     }
 
     /// Sends the password or token of PLAIN or OAUTHBEARER also without TLS: everybody on the way can read and use it. For
@@ -50,21 +56,4 @@ impl SaslConfig {
         self.clear = true;
         self
     }
-}
-
-fn todo_mechanism() -> SaslConfig {
-    #[derive(Debug)]
-    struct None;
-    impl SaslMechanism for None {
-        fn name(&self) -> &str {
-            "NONE"
-        }
-        fn begin<'a>(&'a self, _: &'a str) -> crate::core::sasl::SaslFuture<'a> {
-            Box::pin(async { Err(crate::core::sasl::SaslError::Credentials("not built yet".to_owned())) })
-        }
-        fn sends_secret(&self) -> bool {
-            false
-        }
-    }
-    SaslConfig::mechanism(None)
 }

@@ -1,7 +1,7 @@
 //! Which check of TLS or SASL failed.
 
 use crate::core::sasl::SaslError;
-use crate::wire::ErrorCode;
+use crate::wire::{ApiKey, ErrorCode};
 
 /// Why there is no TLS connection: one check each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +98,31 @@ pub enum SaslFailure {
         /// Its code.
         code: ErrorCode,
     },
+    /// The broker closed the connection in place of an answer.
+    #[error("SASL: the broker closed the connection at {api} for {mechanism}: {}", closed(.api))]
+    Closed {
+        /// The mechanism.
+        mechanism: String,
+        /// What it did not answer: SaslHandshake or SaslAuthenticate.
+        api: ApiKey,
+    },
+    /// The password or token would be readable on the way. Nothing was sent.
+    #[error(
+        "SASL: {mechanism} sends the credentials as they are, and the connection is not encrypted: use \
+         security.protocol=SASL_SSL, or SCRAM"
+    )]
+    Cleartext {
+        /// The mechanism.
+        mechanism: String,
+    },
+    /// The broker asks for one more message, again and again.
+    #[error("SASL: {mechanism} did not end within {rounds} messages: the broker and this client do not mean the same")]
+    Endless {
+        /// The mechanism.
+        mechanism: String,
+        /// How many were sent.
+        rounds: u32,
+    },
     /// The exchange failed on this side.
     #[error("SASL: {mechanism}: {error}")]
     Exchange {
@@ -106,4 +131,11 @@ pub enum SaslFailure {
         /// Which check.
         error: SaslError,
     },
+}
+
+fn closed(api: &ApiKey) -> &'static str {
+    match api {
+        ApiKey::SaslHandshake => "the listener may not take SASL, or expect TLS",
+        _ => "it may have refused the credentials without a word; its log tells",
+    }
 }

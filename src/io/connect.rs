@@ -9,7 +9,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
+use zeroize::Zeroize;
 
 use super::connection::{BrokerAddress, Connection, Established};
 use super::sasl;
@@ -63,6 +64,11 @@ impl Secured {
     pub(crate) fn load(config: &ClientConfig) -> Result<Secured, ConfigError> {
         let security = config.security()?;
         let tls = security.tls.map(|tls| TlsContext::load(&tls)).transpose()?;
+        if let Some(sasl) = security.sasl.as_ref().filter(|sasl| sasl.clear && sasl.mechanism.sends_secret())
+            && tls.is_none()
+        {
+            warn!(mechanism = sasl.mechanism.name(), "credentials are sent in the clear: whoever listens can use them");
+        }
         Ok(Secured { tls, sasl: security.sasl })
     }
 }
@@ -134,6 +140,9 @@ impl Connector {
     /// Connects and asks which versions the broker speaks (KIP-35, KIP-511). Nothing of an earlier connection is
     /// believed: the broker may have been upgraded or downgraded since.
     async fn shake_hands(&self, host: &str, address: SocketAddr, version: i16) -> Result<Established, ConnectCause> {
+        if let Some(sasl) = &self.security.sasl {
+            sasl::refuse_cleartext(sasl, self.security.tls.is_some())?;
+        }
         let stream = self.open(address).await.map_err(|error| ConnectCause::Io(error.kind(), error.to_string()))?;
         let stream = match &self.security.tls {
             Some(tls) => tls.connect(host, stream).await.map_err(ConnectCause::Tls)?,
@@ -153,7 +162,8 @@ impl Connector {
         }
         let versions = ApiVersions::new(&answer);
         if let Some(sasl) = &self.security.sasl {
-            next_correlation = sasl::authenticate(sasl, host, &mut greeting, &versions, next_correlation).await?;
+            let authenticated = sasl::authenticate(sasl, host, &mut greeting, &versions, next_correlation).await?;
+            next_correlation = authenticated.next_correlation;
         }
         let mut decoder = greeting.decoder;
         decoder.set_limit(self.config.max_response_bytes);
@@ -183,6 +193,10 @@ pub(super) struct Greeting<'a> {
 }
 
 impl Greeting<'_> {
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
     async fn ask_versions(&mut self, version: i16, correlation: i32) -> Result<ApiVersionsResponse, ConnectCause> {
         let request = ApiVersionsRequest {
             client_software_name: env!("CARGO_PKG_NAME"),
@@ -199,7 +213,12 @@ impl Greeting<'_> {
     ) -> Result<R::Response, ConnectCause> {
         let parts = encode_request(request, version, correlation, self.client_id).map_err(ConnectCause::Wire)?;
         for part in parts {
-            if let Err(error) = self.stream.write_all(&part).await {
+            let written = self.stream.write_all(&part).await;
+            // It may hold a password. Nobody else has the part, so this is the last copy in our hands.
+            if let Ok(mut part) = part.try_into_mut() {
+                part.zeroize();
+            }
+            if let Err(error) = written {
                 return Err(self.broken(error).await);
             }
         }

@@ -14,6 +14,8 @@ pub(crate) mod history;
 pub(crate) mod inbox;
 pub(crate) mod membership;
 pub(crate) mod offsets;
+#[cfg(feature = "oidc")]
+pub(crate) mod oidc;
 pub(crate) mod random;
 pub(crate) mod sasl;
 pub(crate) mod sender;

@@ -4,11 +4,26 @@
 //! given each challenge of the broker until it says that it is satisfied. `io::sasl` carries the bytes by
 //! SaslHandshake and SaslAuthenticate (KIP-43, KIP-152, KIP-368).
 
+mod oauthbearer;
+mod plain;
+mod scram;
+#[cfg(test)]
+mod tests;
+mod token;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
+
+use crate::error::Human;
+
+pub(crate) use oauthbearer::OAuthBearer;
+pub(crate) use plain::Plain;
+pub(crate) use scram::{Hash, Scram};
+pub use token::{Token, TokenFuture, TokenProvider};
 
 /// A SASL mechanism: how one proves who one is. PLAIN, SCRAM and OAUTHBEARER come with this crate
 /// ([`crate::SaslConfig`]); implement it for others, such as GSSAPI by a library of your choice, and give it to
@@ -17,12 +32,30 @@ pub trait SaslMechanism: fmt::Debug + Send + Sync + 'static {
     /// Its name as the broker offers it: `SCRAM-SHA-512`, `GSSAPI`.
     fn name(&self) -> &str;
 
-    /// Begins an authentication towards the broker `host`, as the address from settings or metadata names it. May wait
-    /// for a ticket or token; it runs on the client's I/O thread, so work that blocks must go elsewhere.
-    fn begin<'a>(&'a self, host: &'a str) -> SaslFuture<'a>;
+    /// Begins an authentication: when a connection is made, and on an open connection before its session ends (KIP-368).
+    /// May wait for a ticket or token; it runs on the client's I/O thread, so work that blocks must go elsewhere.
+    fn begin<'a>(&'a self, context: SaslContext<'a>) -> SaslFuture<'a>;
 
     /// Whether what is sent lets whoever reads it log in: such a mechanism is refused without TLS.
     fn sends_secret(&self) -> bool;
+}
+
+/// What an authentication begins with.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct SaslContext<'a> {
+    /// The broker's host, as the address from settings or metadata names it.
+    pub host: &'a str,
+    /// The time.
+    pub now: SystemTime,
+    /// 24 bytes from the operating system's random generator, for a nonce. New each time.
+    pub random: &'a [u8; 24],
+}
+
+impl fmt::Debug for SaslContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SaslContext").field("host", &self.host).field("now", &self.now).finish_non_exhaustive()
+    }
 }
 
 /// The exchange to be, or why there is none.
@@ -42,6 +75,12 @@ pub trait SaslExchange: Send {
     /// # Errors
     /// [`SaslError`]: the broker failed a check. The connection is closed.
     fn next(&mut self, challenge: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, SaslError>;
+
+    /// Why the broker is going to refuse, if an answer before said so in the mechanism's own words. Told in the error.
+    /// Default none.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Why an authentication failed on this side: which check, in one line, without any secret.
@@ -81,4 +120,21 @@ pub enum SaslError {
     /// There is no token, or ticket.
     #[error("no token: {0}")]
     Token(String),
+    /// The token is of no use any more; it was not sent.
+    #[error("the token expired {} ago by this machine's clock: its provider must give a newer one", Human(*.ago))]
+    TokenExpired {
+        /// For how long.
+        ago: Duration,
+    },
+}
+
+/// What a broker or provider says, fit for a line of a log: without control characters, and not endless.
+pub(crate) fn words(text: &str) -> String {
+    const MOST: usize = 300;
+    let plain = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut words: String = plain.clone().take(MOST).collect();
+    if plain.count() > MOST {
+        words.push_str("...");
+    }
+    words
 }
