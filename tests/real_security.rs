@@ -9,13 +9,15 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use indelible::{
-    Client, ClientBuilder, NewTopic, Record, SaslConfig, SaslContext, SaslError, SaslFuture, SaslMechanism, TlsConfig,
-    Token,
+    Client, ClientBuilder, NewTopic, Record, SaslConfig, SaslContext, SaslError, SaslExchange, SaslFuture,
+    SaslMechanism, TlsConfig, Token,
 };
 use proto_tests::certs::Authority;
 use proto_tests::real::{RealCluster, unsigned_token};
 use real_support::load::Load;
 use real_support::secure::{PASSWORD, at, by, guarded, tls};
+use zeroize::Zeroizing;
+
 use real_support::{topic_of, unique, wait};
 
 /// How long a session lasts where the tests below look at that.
@@ -95,11 +97,21 @@ impl SaslMechanism for Unheard {
     }
 
     fn begin<'a>(&'a self, _: SaslContext<'a>) -> SaslFuture<'a> {
-        Box::pin(async { Err(SaslError::Credentials("nothing to begin with".to_owned())) })
+        Box::pin(async { Ok(Box::new(Unheard) as Box<dyn SaslExchange>) })
     }
 
     fn sends_secret(&self) -> bool {
         false
+    }
+}
+
+impl SaslExchange for Unheard {
+    fn first(&mut self) -> Result<Zeroizing<Vec<u8>>, SaslError> {
+        unreachable!("no broker has this mechanism")
+    }
+
+    fn next(&mut self, _: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, SaslError> {
+        unreachable!("no broker has this mechanism")
     }
 }
 

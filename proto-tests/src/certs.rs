@@ -4,6 +4,7 @@
 
 use graviola::hashing::Sha256;
 use graviola::signing::ecdsa::{P256, SigningKey};
+use graviola::signing::rsa;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PublicKeyData,
     SerialNumber,
@@ -84,6 +85,23 @@ impl Authority {
         self.issue(&[], name, VALID)
     }
 
+    /// A certificate for a client with an RSA key of 2048 bits, in PKCS#1.
+    ///
+    /// # Panics
+    /// When this machine gives no randomness.
+    #[must_use]
+    pub fn client_with_rsa(&self, name: &str) -> Issued {
+        let private = rsa::SigningKey::generate(rsa::KeySize::Rsa2048).expect("a key");
+        let mut buffer = [0; 4096];
+        let public = private.public_key().to_pkcs1_der(&mut buffer).expect("room for a key").to_vec();
+        let mut params = params(&[], name, VALID);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let chain = params.signed_by(&RsaPublic(public), &self.issuer).expect("a certificate").pem();
+        let key = private.to_pkcs1_der(&mut buffer).expect("room for a key");
+        Issued { chain: format!("{chain}{}", self.pem), key: pem("RSA PRIVATE KEY", key) }
+    }
+
     /// A certificate for whatever names and days.
     ///
     /// # Panics
@@ -151,6 +169,19 @@ impl rcgen::SigningKey for Key {
         let signature =
             self.private.sign_asn1::<Sha256>(&[message], &mut signature).map_err(|_| rcgen::Error::RemoteKeyError)?;
         Ok(signature.to_vec())
+    }
+}
+
+/// The public key of a certificate, as PKCS#1 has it.
+struct RsaPublic(Vec<u8>);
+
+impl PublicKeyData for RsaPublic {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_RSA_SHA256
     }
 }
 

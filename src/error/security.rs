@@ -88,6 +88,12 @@ pub enum SaslFailure {
     /// The listener does not ask for authentication at all.
     #[error("SASL: the broker's listener does not ask who one is: connect to its SASL listener, or without SASL")]
     NotAsked,
+    /// The broker closed the connection at the first request that came without SASL.
+    #[error(
+        "SASL: the broker closed the connection at the first request: its listener may expect SASL: set \
+         security.protocol and sasl.mechanism, or connect to another listener"
+    )]
+    Expected,
     /// The broker refused the credentials.
     #[error("SASL: {mechanism} was refused: {message}")]
     Refused {

@@ -11,7 +11,7 @@ use super::links::{Candidate, Prefer, note_failure};
 use super::{Inner, closed};
 use crate::config::MetadataRecovery;
 use crate::core::metadata::ClusterView;
-use crate::error::{CallError, CallErrorKind};
+use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure, SaslFailure};
 use crate::types::{BrokerId, TopicPartition};
 use crate::wire::requests::metadata::{MetadataRequest, MetadataResponse};
 use crate::wire::{ApiKey, ErrorCode};
@@ -206,10 +206,21 @@ impl Inner {
                     }
                     return Ok(self.merge(&answer));
                 }
+                Err(error) if self.seems_to_expect_sasl(&candidate, &error) => failures.push(ConnectFailure {
+                    address: error.address().unwrap_or("unknown address").to_owned(),
+                    cause: ConnectCause::Sasl(SaslFailure::Expected),
+                }),
                 Err(error) => note_failure(&mut failures, error),
             }
         }
         Err(CallError::new(CallErrorKind::Connect(failures)))
+    }
+
+    /// A listener that expects SASL answers ApiVersions to everybody, and closes at anything else that comes without it.
+    fn seems_to_expect_sasl(&self, candidate: &Candidate, error: &CallError) -> bool {
+        matches!(candidate, Candidate::Bootstrap(_))
+            && matches!(error.kind(), CallErrorKind::Disconnected(_))
+            && self.connector.security.sasl.is_none()
     }
 
     async fn ask(self: &Arc<Self>, candidate: &Candidate) -> Result<MetadataResponse, CallError> {

@@ -58,7 +58,7 @@ pub(super) fn load(settings: &TlsConfig, provider: &Arc<CryptoProvider>) -> Resu
     Ok(Ready { config: Arc::new(config), verifier, certificate })
 }
 
-fn versions(versions: TlsVersions) -> Vec<&'static SupportedProtocolVersion> {
+pub(super) fn versions(versions: TlsVersions) -> Vec<&'static SupportedProtocolVersion> {
     match versions {
         TlsVersions::Both => vec![&TLS13, &TLS12],
         TlsVersions::Only13 => vec![&TLS13],

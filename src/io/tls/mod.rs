@@ -7,9 +7,13 @@
 //! ```
 
 mod ahead;
+#[cfg(test)]
+mod data_tests;
 mod failure;
 mod material;
 pub(crate) mod pem;
+#[cfg(test)]
+mod pem_tests;
 mod provider;
 mod reload;
 #[cfg(test)]

@@ -1,1 +1,562 @@
+//! Handshakes with servers of this process, good and bad.
 
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use proto_tests::certs::{Authority, Days, EXPIRED, Issued, NOT_YET, pem as to_pem};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::config::{ClientConfig, Secret, TlsVersions};
+use crate::error::{CallErrorKind, ConnectCause};
+use crate::io::connect::{Connector, Secured, Target};
+use crate::io::thread::IoThread;
+use crate::metrics::Counters;
+
+const BOTH: TlsVersions = TlsVersions::Both;
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// A server that shakes hands with those who connect, one after the other, and answers each line with itself.
+struct Server {
+    address: SocketAddr,
+    /// What came of each connection: the version agreed on, or the error.
+    seen: Arc<Mutex<Vec<Result<ProtocolVersion, String>>>>,
+}
+
+/// How a server is set up.
+#[derive(Clone)]
+struct Setup {
+    issued: Issued,
+    clients: Option<String>,
+    versions: TlsVersions,
+}
+
+impl Setup {
+    fn new(issued: Issued) -> Setup {
+        Setup { issued, clients: None, versions: BOTH }
+    }
+
+    /// Asks for certificates that this authority has signed.
+    fn clients(mut self, authority: &Authority) -> Setup {
+        self.clients = Some(authority.pem());
+        self
+    }
+
+    fn versions(mut self, versions: TlsVersions) -> Setup {
+        self.versions = versions;
+        self
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls_graviola::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&material::versions(self.versions))
+            .unwrap();
+        let builder = match &self.clients {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(pem::certificates(pem.as_bytes()).unwrap());
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let chain = pem::certificates(self.issued.chain.as_bytes()).unwrap();
+        Arc::new(builder.with_single_cert(chain, pem::private_key(self.issued.key.as_bytes(), None).unwrap()).unwrap())
+    }
+
+    fn start(self) -> Server {
+        let config = self.config();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let list = seen.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (Ok(mut socket), Ok(mut session)) = (socket, ServerConnection::new(config.clone())) else { break };
+                let outcome = loop {
+                    match session.complete_io(&mut socket) {
+                        Ok(_) if session.is_handshaking() => {}
+                        Ok(_) => break Ok(session.protocol_version().unwrap()),
+                        Err(error) => break Err(error.to_string()),
+                    }
+                };
+                let shaken = outcome.is_ok();
+                list.lock().unwrap().push(outcome);
+                if shaken {
+                    std::thread::spawn(move || echo(StreamOwned::new(session, socket)));
+                } else {
+                    // The alert is to arrive before the reset for what was not read.
+                    let _ = socket.shutdown(std::net::Shutdown::Write);
+                    let _ = std::io::copy(&mut socket, &mut std::io::sink());
+                }
+            }
+        });
+        Server { address, seen }
+    }
+}
+
+fn echo(mut stream: StreamOwned<ServerConnection, std::net::TcpStream>) {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..read]).and_then(|()| stream.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+impl Server {
+    /// Connects as `host`, and has a line come back.
+    fn hail(&self, tls: &TlsConfig, host: &str) -> Result<(), TlsFailure> {
+        let context = TlsContext::load(tls).unwrap();
+        run(self.hail_with(&context, host))
+    }
+
+    async fn hail_with(&self, context: &TlsContext, host: &str) -> Result<(), TlsFailure> {
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = context.connect(host, socket).await?;
+        let mut back = [0; 5];
+        let talk = async {
+            stream.write_all(b"hello").await?;
+            stream.flush().await?;
+            stream.read_exact(&mut back).await
+        };
+        if let Err(error) = talk.await {
+            return Err(stream.why_broken(&error).await.unwrap_or(TlsFailure::ClosedAfter));
+        }
+        assert_eq!(&back, b"hello");
+        Ok(())
+    }
+
+    fn versions(&self) -> Vec<Result<ProtocolVersion, String>> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// What says the failure in one line, as a user sees it.
+fn line(outcome: Result<(), TlsFailure>) -> String {
+    let text = outcome.expect_err("a failure").to_string();
+    assert!(!text.contains('\n') && text.starts_with("TLS: "), "{text}");
+    text
+}
+
+fn trusting(authority: &Authority) -> TlsConfig {
+    TlsConfig::new().ca_pem(authority.pem())
+}
+
+fn with(tls: TlsConfig, issued: &Issued) -> TlsConfig {
+    tls.client_certificate_pem(issued.chain.clone(), issued.key.clone())
+}
+
+#[test]
+fn good_chain_by_name_and_by_address() {
+    let authority = Authority::new("ca");
+    let server = Setup::new(authority.server(&["broker.test", "*.brokers.test", "127.0.0.1", "::1"])).start();
+    for host in ["broker.test", "b7.brokers.test", "127.0.0.1", "::1", "[::1]", "::1%lo", "BROKER.TEST", "broker.test."]
+    {
+        server.hail(&trusting(&authority), host).unwrap();
+    }
+    assert!(server.versions().iter().all(|version| *version == Ok(ProtocolVersion::TLSv1_3)));
+}
+
+#[test]
+fn wrong_name() {
+    let authority = Authority::new("ca");
+    let server = Setup::new(authority.server(&["broker.test", "*.brokers.test", "10.1.2.3"])).start();
+    for host in ["other.test", "a.b.brokers.test", "127.0.0.1", "::1"] {
+        let failure = server.hail(&trusting(&authority), host).unwrap_err();
+        let presented = ["broker.test", "*.brokers.test", "10.1.2.3"].map(str::to_owned).to_vec();
+        assert_eq!(failure, TlsFailure::WrongName { expected: host.to_owned(), presented });
+    }
+    let unnamed = Setup::new(authority.issue(&[], "broker.test", Days(-1, 1))).start();
+    assert!(line(unnamed.hail(&trusting(&authority), "broker.test")).contains("common name does not count"));
+    let text = line(server.hail(&trusting(&authority), "no name"));
+    assert!(text.contains("\"no name\" can be no name"), "{text}");
+}
+
+#[test]
+fn expired_and_not_yet_valid() {
+    let authority = Authority::new("ca");
+    for (days, said) in [(EXPIRED, "expired 20"), (NOT_YET, "valid only from 20")] {
+        let server = Setup::new(authority.issue(&["localhost"], "x", days)).start();
+        let text = line(server.hail(&trusting(&authority), "localhost"));
+        assert!(text.contains(said) && text.contains(" UTC"), "{text}");
+    }
+}
+
+#[test]
+fn unknown_ca() {
+    let (authority, other) = (Authority::new("ca"), Authority::new("Another Company's CA"));
+    let server = Setup::new(other.server(&["localhost"])).start();
+    let text = line(server.hail(&trusting(&authority), "localhost"));
+    assert!(text.contains("(CN=Another Company's CA)") && text.contains("ssl.truststore.location"), "{text}");
+    // The one that only shares its name is as unknown.
+    let twin = Setup::new(Authority::new("ca").server(&["localhost"])).start();
+    assert!(matches!(
+        twin.hail(&trusting(&authority), "localhost"),
+        Err(TlsFailure::UnknownIssuer { .. } | TlsFailure::Certificate(_))
+    ));
+    // Several sources are trusted together.
+    server.hail(&trusting(&authority).ca_pem(other.pem()), "localhost").unwrap();
+    assert!(server.versions()[0].as_ref().unwrap_err().contains("UnknownCA"), "the broker's log says it too");
+}
+
+#[test]
+fn client_certificate_required() {
+    let (authority, clients, others) = (Authority::new("ca"), Authority::new("clients"), Authority::new("others"));
+    for versions in [BOTH, TlsVersions::Only12] {
+        let setup = Setup::new(authority.server(&["localhost"])).clients(&clients).versions(versions);
+        let server = setup.start();
+        let trusting = trusting(&authority);
+        server.hail(&with(trusting.clone(), &clients.client("me")), "localhost").unwrap();
+        let text = line(server.hail(&trusting, "localhost"));
+        assert!(
+            text.contains("refuses this client's certificate") && text.contains("set ssl.keystore.location"),
+            "{text}"
+        );
+        let text = line(server.hail(&with(trusting.clone(), &others.client("me")), "localhost"));
+        assert!(text.contains("refuses this client's certificate") && text.contains("unknown_ca"), "{text}");
+        let expired = clients.issue(&[], "me", EXPIRED);
+        let text = line(server.hail(&with(trusting, &expired), "localhost"));
+        assert!(text.contains("certificate_expired: it has expired"), "{text}");
+    }
+}
+
+#[test]
+fn a_refused_client_certificate_is_named_by_the_whole_connection_too() {
+    let authority = Authority::new("ca");
+    let server = Setup::new(authority.server(&["127.0.0.1"])).clients(&authority).start();
+    let text = connect(server.address, &trusting(&authority), Duration::from_secs(20)).unwrap_err();
+    assert!(text.contains("refuses this client's certificate") && text.contains("certificate_required"), "{text}");
+    assert_eq!(server.versions().len(), 1, "it is not tried twice");
+}
+
+#[test]
+fn versions_are_those_that_both_sides_have() {
+    let authority = Authority::new("ca");
+    let tls = trusting(&authority);
+    let [old, new] = [TlsVersions::Only12, TlsVersions::Only13]
+        .map(|versions| Setup::new(authority.server(&["localhost"])).versions(versions).start());
+    for versions in [BOTH, TlsVersions::Only12] {
+        old.hail(&tls.clone().versions(versions), "localhost").unwrap();
+    }
+    for versions in [BOTH, TlsVersions::Only13] {
+        new.hail(&tls.clone().versions(versions), "localhost").unwrap();
+    }
+    assert_eq!(old.versions(), [Ok(ProtocolVersion::TLSv1_2), Ok(ProtocolVersion::TLSv1_2)]);
+    assert_eq!(new.versions(), [Ok(ProtocolVersion::TLSv1_3), Ok(ProtocolVersion::TLSv1_3)]);
+    for text in [
+        line(old.hail(&tls.clone().versions(TlsVersions::Only13), "localhost")),
+        line(new.hail(&tls.versions(TlsVersions::Only12), "localhost")),
+    ] {
+        assert!(text.contains("ssl.enabled.protocols"), "{text}");
+    }
+}
+
+#[test]
+fn a_broken_handshake_is_no_lasting_harm_and_sessions_are_resumed() {
+    let authority = Authority::new("ca");
+    let server = Setup::new(authority.server(&["localhost"])).start();
+    let context = TlsContext::load(&trusting(&authority)).unwrap();
+    run(async {
+        for _ in 0..5 {
+            assert!(server.hail_with(&context, "other").await.is_err());
+            server.hail_with(&context, "localhost").await.unwrap();
+        }
+    });
+}
+
+/// A server that says `answer` to whatever comes, and gives back all that came.
+fn other_language(answer: &'static [u8]) -> (SocketAddr, JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let all = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut got = vec![0; 4096];
+        let read = socket.read(&mut got).unwrap();
+        got.truncate(read);
+        socket.write_all(answer).unwrap();
+        let _ = socket.shutdown(std::net::Shutdown::Write);
+        let _ = socket.read_to_end(&mut got);
+        got
+    });
+    (address, all)
+}
+
+/// Connects as a client does, with TLS and a SASL that nothing asks for.
+fn connect(address: SocketAddr, tls: &TlsConfig, limit: Duration) -> Result<(), String> {
+    let thread = IoThread::start("test-io").unwrap();
+    let secured = Secured { tls: Some(TlsContext::load(tls).unwrap()), sasl: None, ..Secured::default() };
+    let connector = Connector {
+        config: Arc::new(ClientConfig::default()),
+        thread: thread.clone(),
+        counters: Arc::new(Counters::default()),
+        spare: Arc::default(),
+        security: Arc::new(secured),
+    };
+    let target = Target { broker: 1, host: "127.0.0.1".into(), port: address.port() };
+    let connecting = run(thread.run(async move { connector.connect(&target, limit).await.map(drop) }));
+    connecting.unwrap().map_err(|error| {
+        let CallErrorKind::Connect(failures) = error.kind() else { panic!("{error}") };
+        assert_eq!(failures.len(), 1);
+        assert!(matches!(failures[0].cause, ConnectCause::Tls(_) | ConnectCause::TimedOut(_)), "{error}");
+        failures[0].to_string()
+    })
+}
+
+#[test]
+fn plaintext_port_gets_no_credentials() {
+    let authority = Authority::new("ca");
+    let tls = with(trusting(&authority), &authority.client("the-name-of-this-client"));
+    for (answer, said) in [
+        (&b"\x00\x00\x00\x0a\x00\x00\x00\x00\x00\x23\x00\x00\x00\x00"[..], "does not speak TLS"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak TLS"),
+        (b"no", "does not speak TLS"),
+        (b"", "as a port that does not speak TLS does"),
+        (b"\x16\x03", "half-way"),
+    ] {
+        let (address, all) = other_language(answer);
+        let text = connect(address, &tls, Duration::from_secs(20)).unwrap_err();
+        assert!(text.starts_with(&format!("{address}: TLS: ")) && text.contains(said), "{answer:?}: {text}");
+        let all = all.join().unwrap();
+        assert_eq!(all[..2], [0x16, 3], "a ClientHello");
+        let length = usize::from(u16::from_be_bytes([all[3], all[4]]));
+        // At most an alert, which is a record of 7 bytes, follows.
+        assert!(all.len() - 5 - length <= 7, "{} bytes behind the ClientHello", all.len() - 5 - length);
+        assert!(!all.windows(8).any(|bytes| bytes == b"the-name"), "not even the certificate");
+    }
+}
+
+#[test]
+fn a_silent_port_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let started = Instant::now();
+    let limit = Duration::from_millis(200);
+    let text = connect(listener.local_addr().unwrap(), &trusting(&Authority::new("ca")), limit).unwrap_err();
+    assert!(text.contains("within 200 ms"), "{text}");
+    assert!(started.elapsed() >= limit);
+}
+
+#[test]
+fn keys_in_every_form_prove_who_the_client_is() {
+    let authority = Authority::new("ca");
+    let server = Setup::new(authority.server(&["localhost"])).clients(&authority).start();
+    let tls = trusting(&authority);
+    let mine = authority.client("me");
+    let rustls::pki_types::PrivateKeyDer::Pkcs8(key) = pem::private_key(mine.key.as_bytes(), None).unwrap() else {
+        panic!("not PKCS#8")
+    };
+    let der = key.secret_pkcs8_der();
+    let salted = pkcs8::pkcs5::pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(10, &[7; 8], [9; 16]).unwrap();
+    let data = salted.encrypt("p w", der).unwrap();
+    let encrypted = pkcs8::EncryptedPrivateKeyInfoRef {
+        encryption_algorithm: salted.into(),
+        encrypted_data: pkcs8::der::asn1::OctetStringRef::new(&data).unwrap(),
+    };
+    let encrypted = to_pem("ENCRYPTED PRIVATE KEY", &pkcs8::der::Encode::to_der(&encrypted).unwrap());
+    server
+        .hail(&tls.clone().client_certificate_pem(mine.chain.clone(), encrypted).key_password("p w"), "localhost")
+        .unwrap();
+    // PKCS#8 holds what SEC1 is as its third element.
+    let inside = pem::Der::new(der).next().unwrap().content;
+    let sec1 = to_pem("EC PRIVATE KEY", pem::Der::new(inside).nth(2).unwrap().content);
+    server.hail(&tls.clone().client_certificate_pem(mine.chain, sec1), "localhost").unwrap();
+    let rsa = authority.client_with_rsa("me");
+    assert!(rsa.key.starts_with("-----BEGIN RSA PRIVATE KEY-----"));
+    server.hail(&with(tls, &rsa), "localhost").unwrap();
+}
+
+/// A directory of its own, gone with the test.
+struct Files(PathBuf);
+
+impl Files {
+    fn new() -> Files {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("indelible-tls-{}-{next}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Files(path)
+    }
+
+    /// Puts it in the place of the old one, as those do who renew certificates.
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let (new, path) = (self.0.join("new"), self.0.join(name));
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        path
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn files_that_changed_are_read_again_and_bad_ones_are_not_taken() {
+    let (authority, old, new) = (Authority::new("ca"), Authority::new("old"), Authority::new("new"));
+    let server = Setup::new(authority.server(&["localhost"])).clients(&new).start();
+    let files = Files::new();
+    let (mine, newer) = (old.client("me"), new.client("me"));
+    let roots = files.put("ca.pem", authority.pem());
+    let tls = TlsConfig::new()
+        .ca_file(roots)
+        .client_certificate_files(files.put("cert.pem", &mine.chain), files.put("key.pem", &mine.key));
+    let context = TlsContext::load(&tls).unwrap();
+    run(async {
+        let before = context.ready().await.config;
+        assert!(server.hail_with(&context, "localhost").await.is_err(), "the old certificate");
+        assert!(Arc::ptr_eq(&before, &context.ready().await.config), "nothing is read while nothing changes");
+        // The certificate is there before its key: they do not fit together, and the old ones stay.
+        files.put("cert.pem", &newer.chain);
+        assert!(Arc::ptr_eq(&before, &context.ready().await.config));
+        assert!(context.ready().await.certificate);
+        files.put("key.pem", &newer.key);
+        server.hail_with(&context, "localhost").await.unwrap();
+        let after = context.ready().await.config;
+        assert!(!Arc::ptr_eq(&before, &after));
+        // Gone, empty, garbage, another's roots.
+        std::fs::remove_file(files.0.join("ca.pem")).unwrap();
+        server.hail_with(&context, "localhost").await.unwrap();
+        for bad in ["", "garbage"] {
+            files.put("ca.pem", bad);
+            server.hail_with(&context, "localhost").await.unwrap();
+        }
+        assert!(Arc::ptr_eq(&after, &context.ready().await.config));
+        files.put("ca.pem", old.pem());
+        let failure = server.hail_with(&context, "localhost").await.unwrap_err();
+        assert!(matches!(failure, TlsFailure::UnknownIssuer { .. }), "{failure}");
+    });
+}
+
+/// The one line of the error that `tls` is refused with.
+fn refused(tls: &TlsConfig) -> String {
+    let error = TlsContext::load(tls).unwrap_err();
+    assert!(matches!(error, ConfigError::Material { .. }), "{error:?}");
+    assert!(!error.to_string().contains('\n'), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn what_does_not_fit_together_is_told_when_the_client_is_built() {
+    let authority = Authority::new("ca");
+    let files = Files::new();
+    let tls = trusting(&authority);
+    let (mine, other) = (authority.client("me"), authority.client("other"));
+    let missing = files.0.join("none.pem");
+    let named = |name: &str| format!("({})", files.0.join(name).display());
+    for (tls, parts) in [
+        (TlsConfig::new().ca_file(&missing), vec!["ssl.truststore.location", &named("none.pem"), "No such file"]),
+        (TlsConfig::new().ca_file(files.put("e.pem", "")), vec!["ssl.truststore.location", &named("e.pem"), "empty"]),
+        (TlsConfig::new().ca_file(files.put("k.pem", &mine.key)), vec![&named("k.pem"), "no certificate"]),
+        (TlsConfig::new().ca_file(&files.0), vec!["directory"]),
+        (TlsConfig::new().ca_file(files.put("j", [0xfe, 0xed, 0xfe, 0xed])), vec![&named("j"), "JKS", "keytool"]),
+        (TlsConfig::new().ca_pem(to_pem("CERTIFICATE", b"x")), vec!["ssl.truststore.certificates", "damaged"]),
+        (tls.clone().client_certificate_files(&missing, &missing), vec!["ssl.keystore.location", &named("none.pem")]),
+        (
+            tls.clone().client_certificate_pem(mine.chain.clone(), other.key.clone()),
+            vec!["ssl.keystore.key", "does not belong to the first certificate of ssl.keystore.certificate.chain"],
+        ),
+        (
+            tls.clone().client_certificate_pem(format!("{}{}", authority.pem(), mine.chain), mine.key.clone()),
+            vec!["to a later one"],
+        ),
+        (
+            tls.clone().client_certificate_pem(mine.chain.clone(), to_pem("PRIVATE KEY", b"x")),
+            vec!["ssl.keystore.key", "private key is damaged"],
+        ),
+        (tls.clone().client_certificate_pem(to_pem("CERTIFICATE", b"x"), mine.key.clone()), vec!["certificate.chain"]),
+        (TlsConfig { key: None, ..with(tls.clone(), &mine) }, vec!["certificate.chain", "needs the private key"]),
+        (TlsConfig { chain: None, ..with(tls.clone(), &mine) }, vec!["ssl.keystore.key", "needs the certificate"]),
+    ] {
+        let text = refused(&tls);
+        for part in parts {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+    }
+    // Kafka's key stores have both in one file.
+    let both = files.put("both.pem", mine.keystore());
+    TlsContext::load(&tls.client_certificate_files(&both, &both)).unwrap();
+}
+
+#[test]
+fn no_key_and_no_password_is_in_debug_or_errors() {
+    let authority = Authority::new("ca");
+    let mine = authority.client("me");
+    let tls = with(trusting(&authority), &mine).key_password("hunter2");
+    let context = TlsContext::load(&tls).unwrap();
+    let server = Setup::new(authority.server(&["localhost"])).clients(&authority).start();
+    let stream = run(async {
+        let socket = TcpStream::connect(server.address).await.unwrap();
+        format!("{:?}", context.connect("localhost", socket).await.unwrap())
+    });
+    let wrong = refused(
+        &with(trusting(&authority), &Issued { key: mine.key.replace("PRIVATE", "ENCRYPTED PRIVATE"), ..mine.clone() })
+            .key_password("hunter2"),
+    );
+    let body: String = mine.key.lines().filter(|line| !line.contains('-')).collect();
+    for text in [format!("{tls:?} {context:?} {:?}", Secret::new("hunter2")), stream, wrong] {
+        assert!(
+            !text.contains("hunter2")
+                && !body.as_bytes().chunks(16).any(|part| text.contains(std::str::from_utf8(part).unwrap())),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn without_verification_anybody_is_believed_who_has_the_key() {
+    let stranger = Authority::new("stranger");
+    let server = Setup::new(stranger.issue(&["elsewhere"], "x", EXPIRED)).start();
+    let tls = TlsConfig::new().dangerously_disable_certificate_verification();
+    server.hail(&tls, "localhost").unwrap();
+    server.hail(&tls.versions(TlsVersions::Only12), "localhost").unwrap();
+    assert!(line(server.hail(&trusting(&stranger), "localhost")).contains("expired"));
+}
+
+#[cfg(feature = "rustcrypto")]
+#[test]
+fn the_portable_cryptography_shakes_hands_too() {
+    let authority = Authority::new("ca");
+    let server = Setup::new(authority.server(&["localhost"])).clients(&authority).start();
+    let provider = Arc::new(rustls_rustcrypto::provider());
+    for versions in [TlsVersions::Only13, TlsVersions::Only12] {
+        let tls = trusting(&authority).crypto_provider(provider.clone()).versions(versions);
+        server.hail(&with(tls.clone(), &authority.client("me")), "localhost").unwrap();
+        assert!(matches!(server.hail(&tls, "other"), Err(TlsFailure::WrongName { .. })));
+        // It cannot tell whether key and certificate belong together; the broker does.
+        let _ = TlsContext::load(&tls.client_certificate_pem(authority.client("a").chain, authority.client("b").key));
+    }
+}
+
+#[test]
+fn an_alert_with_a_reset_behind_it_is_still_read() {
+    let authority = Authority::new("ca");
+    let config = Setup::new(authority.server(&["127.0.0.1"])).clients(&authority).config();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (Ok(mut socket), Ok(mut session)) = (socket, ServerConnection::new(config.clone())) else { break };
+            while session.complete_io(&mut socket).is_ok() && session.is_handshaking() {}
+            // Closed with bytes of the client unread: the kernel then sends a reset.
+            let _ = socket.peek(&mut [0]);
+        }
+    });
+    for _ in 0..20 {
+        let text = connect(address, &trusting(&authority), Duration::from_secs(20)).unwrap_err();
+        assert!(text.contains("certificate_required: it asks for one"), "{text}");
+    }
+}
