@@ -82,3 +82,73 @@ pub fn lead(choice: u8, subscriptions: &[&[u8]]) {
         Assignor::Range | Assignor::RoundRobin | Assignor::Sticky => assert_eq!(given.len(), all, "some have no owner"),
     }
 }
+
+/// Leads a SASL exchange with a client whose password is known, the broker's messages being `messages`, and panics when the
+/// client is satisfied without a proof. With `edit` the first two messages are changes of SCRAM's right ones.
+pub fn sasl(what: u8, edit: bool, messages: &[&[u8]]) {
+    use crate::core::sasl::{Hash, OAuthBearer, SaslContext, SaslMechanism, Scram, Token};
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::{Duration, SystemTime};
+
+    /// What a broker that knows the password says to the nonce of `random`.
+    const RIGHT: [&str; 2] = [
+        "r=BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHbroker,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
+        "v=jKs8ZNGnpWQS39joibl+Pj3O7GEO7JABSG4Ci8xQvng=",
+    ];
+    let (now, random) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), [7; 24]);
+    let text = |at: usize| String::from_utf8_lossy(messages.get(at).copied().unwrap_or_default()).into_owned();
+    let mechanism: Box<dyn SaslMechanism> = match what % 4 {
+        0 => Box::new(Scram::new(Hash::Sha256, "user".to_owned(), "pencil".into())),
+        1 => Box::new(Scram::new(Hash::Sha512, "user".to_owned(), "pencil".into())),
+        2 => Box::new(OAuthBearer::new(Token::new("token"))),
+        _ => Box::new(OAuthBearer::new(Token::new(text(0)).extension(text(1), text(2)))),
+    };
+    let context = SaslContext { host: "broker", now, random: &random };
+    let begun = match pin!(mechanism.begin(context)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(begun) => begun,
+        Poll::Pending => panic!("it waits for nothing"),
+    };
+    let Ok(mut exchange) = begun else {
+        assert_eq!(what % 4, 3, "only a token can be wrong");
+        return;
+    };
+    let first = exchange.first().expect("first message");
+    // Whatever the token: nothing but its own message, with nothing smuggled into it.
+    if what % 4 == 3 {
+        assert!(first.starts_with(b"n,,\x01auth=Bearer ") && first.ends_with(b"\x01\x01"));
+        assert_eq!(first.iter().filter(|byte| **byte == 1).count(), 4);
+    }
+    let mut proved = true;
+    for (at, message) in messages.iter().enumerate() {
+        let edited: Vec<u8> = match RIGHT.get(at).filter(|_| edit) {
+            // Pairs of a place and another byte for it.
+            Some(right) => {
+                let mut bytes = right.as_bytes().to_vec();
+                for pair in message.chunks_exact(2) {
+                    let at = usize::from(pair[0]) % bytes.len();
+                    bytes[at] = pair[1];
+                }
+                bytes
+            }
+            None => message.to_vec(),
+        };
+        proved &= match what % 4 {
+            0 => RIGHT.get(at).is_some_and(|right| edited.starts_with(right.as_bytes())),
+            1 => false,
+            _ => edited.is_empty(),
+        };
+        match exchange.next(&edited) {
+            Ok(None) => {
+                assert!(proved, "satisfied without a proof");
+                assert!(what % 4 > 1 || at == 1, "SCRAM has two answers");
+                return;
+            }
+            Ok(Some(_)) => {}
+            Err(error) => {
+                assert!(!error.to_string().contains(['\n', '\r', '\u{1b}']), "{error}");
+                return;
+            }
+        }
+    }
+}

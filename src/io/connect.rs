@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -140,10 +141,11 @@ impl Connector {
     }
 
     async fn establish(&self, host: &str, address: SocketAddr, limit: Duration) -> Result<Established, ConnectCause> {
+        let provider = Waiting::default();
         let attempt = async {
-            match self.shake_hands(host, address, ApiVersionsRequest::VERSIONS.1).await {
+            match self.shake_hands(host, address, ApiVersionsRequest::VERSIONS.1, &provider).await {
                 // Brokers before KIP-511 close the connection when they do not know the version: ask in the oldest.
-                Err(ConnectCause::ClosedInHandshake) => self.shake_hands(host, address, 0).await,
+                Err(ConnectCause::ClosedInHandshake) => self.shake_hands(host, address, 0, &provider).await,
                 outcome => outcome,
             }
             .map_err(|cause| match cause {
@@ -153,12 +155,21 @@ impl Connector {
                 cause => cause,
             })
         };
-        timeout(limit, attempt).await.unwrap_or(Err(ConnectCause::TimedOut(limit)))
+        timeout(limit, attempt).await.unwrap_or_else(|_| match &self.security.sasl {
+            Some(sasl) if provider.is_awaited() => Err(ConnectCause::Sasl(sasl::no_token(&*sasl.mechanism, limit))),
+            _ => Err(ConnectCause::TimedOut(limit)),
+        })
     }
 
     /// Connects and asks which versions the broker speaks (KIP-35, KIP-511). Nothing of an earlier connection is
     /// believed: the broker may have been upgraded or downgraded since.
-    async fn shake_hands(&self, host: &str, address: SocketAddr, version: i16) -> Result<Established, ConnectCause> {
+    async fn shake_hands(
+        &self,
+        host: &str,
+        address: SocketAddr,
+        version: i16,
+        provider: &Waiting,
+    ) -> Result<Established, ConnectCause> {
         if let Some(sasl) = &self.security.sasl {
             sasl::refuse_cleartext(sasl, self.security.tls.is_some())?;
         }
@@ -182,7 +193,9 @@ impl Connector {
         let versions = ApiVersions::new(&answer);
         let mut session = None;
         if let Some(sasl) = &self.security.sasl {
-            let authenticated = sasl::authenticate(sasl, host, &mut greeting, &versions, next_correlation).await?;
+            let dialogue = provider.during(sasl::begin(&sasl.mechanism, host)).await.map_err(ConnectCause::Sasl)?;
+            let authenticated = sasl::authenticate(sasl, dialogue, &mut greeting, &versions, next_correlation).await?;
+            debug!(%address, mechanism = sasl.mechanism.name(), lifetime = ?authenticated.lifetime, "authenticated");
             next_correlation = authenticated.next_correlation;
             let (mechanism, host) = (sasl.mechanism.clone(), Arc::from(host));
             session = authenticated.lifetime.map(|lifetime| Session { mechanism, host, lifetime });
@@ -204,6 +217,23 @@ impl Connector {
         }
         SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
         socket.connect(address).await
+    }
+}
+
+/// Whether a token or ticket is awaited, for whoever gives up waiting.
+#[derive(Default)]
+struct Waiting(AtomicBool);
+
+impl Waiting {
+    async fn during<T>(&self, awaited: impl Future<Output = T>) -> T {
+        self.0.store(true, Ordering::Relaxed);
+        let outcome = awaited.await;
+        self.0.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

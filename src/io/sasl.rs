@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tracing::debug;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::connect::Greeting;
 use crate::config::SaslConfig;
 use crate::core::sasl::{SaslContext, SaslError, SaslExchange, SaslMechanism, words};
-use crate::error::{ConnectCause, SaslFailure};
+use crate::error::{ConnectCause, Human, SaslFailure};
 use crate::wire::requests::sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use crate::wire::requests::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 use crate::wire::{ApiKey, ApiVersions, ErrorCode};
@@ -38,13 +37,12 @@ pub(super) fn refuse_cleartext(sasl: &SaslConfig, encrypted: bool) -> Result<(),
 /// Proves who this client is.
 pub(super) async fn authenticate(
     sasl: &SaslConfig,
-    host: &str,
+    mut dialogue: Dialogue,
     greeting: &mut Greeting<'_>,
     versions: &ApiVersions,
     next_correlation: i32,
 ) -> Result<Authenticated, ConnectCause> {
     refuse_cleartext(sasl, greeting.is_encrypted())?;
-    let mut dialogue = begin(&sasl.mechanism, host).await.map_err(ConnectCause::Sasl)?;
     if versions.range(ApiKey::SaslHandshake).is_none() {
         return Err(ConnectCause::Sasl(SaslFailure::NotAsked));
     }
@@ -63,7 +61,6 @@ pub(super) async fn authenticate(
                 step = dialogue.answered(&answer).map_err(ConnectCause::Sasl)?;
             }
             Step::Done(lifetime) => {
-                debug!(host, mechanism = sasl.mechanism.name(), ?lifetime, "authenticated");
                 return Ok(Authenticated { next_correlation: correlation, lifetime });
             }
         }
@@ -82,6 +79,12 @@ pub(super) async fn begin(mechanism: &Arc<dyn SaslMechanism>, host: &str) -> Res
     let mut exchange = mechanism.begin(context).await.map_err(&failed)?;
     let first = exchange.first().map_err(&failed)?;
     Ok(Dialogue { mechanism: name.clone(), exchange, first: Some(first), rounds: 0 })
+}
+
+/// Whoever was asked for a token or ticket has not answered.
+pub(super) fn no_token(mechanism: &dyn SaslMechanism, within: Duration) -> SaslFailure {
+    let why = format!("its provider has given none within {}", Human(within));
+    SaslFailure::Exchange { mechanism: mechanism.name().to_owned(), error: SaslError::Token(why) }
 }
 
 /// What to do next.

@@ -89,7 +89,7 @@ impl Drop for Loan {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The answer is a TLS record.
-    #[error("the port speaks TLS: connect with TLS, or to the plaintext listener")]
+    #[error("the port speaks TLS: set security.protocol=SSL or SASL_SSL, or connect to the plaintext listener")]
     Tls,
     /// The answer is HTTP.
     #[error("the port speaks HTTP: it is not a Kafka broker's")]

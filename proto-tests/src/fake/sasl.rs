@@ -271,7 +271,8 @@ impl Session {
         if matches!(proved.phase, Phase::Complete) {
             let interval = i64::try_from(sasl.reauthentication_interval.as_millis()).unwrap_or(i64::MAX);
             let too_soon = proved.reauthenticated_ms.is_some_and(|last| now_ms - last < interval);
-            if sasl.session_lifetime.is_none() || too_soon {
+            let ends = sasl.session_lifetime.is_some() || matches!(sasl.fault, Some(SaslFault::Lifetime(_)));
+            if !ends || too_soon {
                 return (code::ILLEGAL_SASL_STATE, Vec::new());
             }
             proved.reauthenticated_ms = Some(now_ms);

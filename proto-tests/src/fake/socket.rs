@@ -91,6 +91,21 @@ struct Tap {
     writable: usize,
 }
 
+impl Tap {
+    /// Takes what comes and answers nothing, until the client gives up.
+    fn wait_for_the_end(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let mut sink = [0; 1024];
+        loop {
+            let mut into = ReadBuf::new(&mut sink);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !into.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+}
+
 impl AsyncRead for Tap {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
@@ -113,8 +128,7 @@ impl AsyncWrite for Tap {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
         if this.writable == 0 {
-            // Nothing wakes it: the connection ends when the broker does.
-            return Poll::Pending;
+            return this.wait_for_the_end(cx);
         }
         let allowed = bytes.get(..this.writable).unwrap_or(bytes);
         let polled = Pin::new(&mut this.stream).poll_write(cx, allowed);

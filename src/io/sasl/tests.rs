@@ -158,6 +158,37 @@ fn an_expired_token_is_told_before_it_is_sent() {
     assert_eq!(refused(sasl, &cluster).to_string(), "SASL: OAUTHBEARER: no token: the provider is down");
 }
 
+/// Story: whoever gives the tokens hangs. That is what is told, not that the broker is slow.
+#[test]
+fn a_provider_that_hangs_is_told() {
+    let cluster = fake(FakeSasl::new());
+    let hangs = || std::future::pending::<Result<Token, &str>>();
+    let connector = connector(SaslConfig::oauthbearer(hangs).dangerously_allow_cleartext_credentials());
+    let target = Target { broker: 1, host: "127.0.0.1".into(), port: cluster.address(1).port() };
+    let (connecting, limit) = (connector.clone(), Duration::from_millis(200));
+    let connected = block_on(connector.thread.run(async move { connecting.connect(&target, limit).await }));
+    let error = connected.expect("no panic").expect_err("no token").to_string();
+    assert!(error.contains("SASL: OAUTHBEARER: no token: its provider has given none within 200 ms"), "{error}");
+
+    let cluster = fake(FakeSasl::new().session_lifetime(LONG).fault(SaslFault::Lifetime(200)));
+    let asked = AtomicU32::new(0);
+    let once = move || {
+        let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            match first {
+                true => Ok::<_, &str>(Token::new("t0ken")),
+                false => std::future::pending().await,
+            }
+        }
+    };
+    let config = ClientConfig { request_timeout: Duration::from_millis(300), ..ClientConfig::default() };
+    let sasl = SaslConfig::oauthbearer(once).dangerously_allow_cleartext_credentials();
+    let connection = connect_with(&connector_with(sasl, config), &cluster).expect("connection");
+    until("ended", || connection.is_closed());
+    let error = call(&connection).expect_err("ended").to_string();
+    assert!(error.contains("authenticated again: SASL: OAUTHBEARER: no token: its provider has given none"), "{error}");
+}
+
 /// Story: what answers is not our broker. It does not know the password, and tries each way to make us believe it.
 #[test]
 fn a_hostile_broker_is_never_believed() {
@@ -171,7 +202,8 @@ fn a_hostile_broker_is_never_believed() {
         }
     };
     let exactly = |expected: SaslError| move |failure: &SaslFailure| matches!(failure, SaslFailure::Exchange { error, .. } if *error == expected);
-    let cases: Vec<(SaslFault, Box<dyn Fn(&SaslFailure) -> bool>)> = vec![
+    type Check = Box<dyn Fn(&SaslFailure) -> bool>;
+    let cases: Vec<(SaslFault, Check)> = vec![
         (SaslFault::WrongServerSignature, Box::new(exactly(signature))),
         (SaslFault::ForeignNonce, Box::new(exactly(nonce))),
         (SaslFault::UnextendedNonce, Box::new(malformed("just ours"))),

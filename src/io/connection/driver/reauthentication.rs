@@ -25,12 +25,12 @@ use bytes::Bytes;
 use tracing::{debug, warn};
 
 use super::{Driver, End, InFlight, disconnected};
-use crate::core::sasl::{SaslError, SaslMechanism};
+use crate::core::sasl::SaslMechanism;
 use crate::error::{CallErrorKind, Human, SaslFailure};
 use crate::io::clock::after;
 use crate::io::connection::{Ticket, Waiter, decode};
 use crate::io::random::Random;
-use crate::io::sasl::{Dialogue, Step, begin, wipe};
+use crate::io::sasl::{Dialogue, Step, begin, no_token, wipe};
 use crate::sync::lock;
 use crate::wire::requests::sasl_authenticate::SaslAuthenticateRequest;
 use crate::wire::requests::sasl_handshake::SaslHandshakeRequest;
@@ -124,10 +124,6 @@ impl Reauthentication {
             Phase::Asking { .. } => true,
         }
     }
-
-    fn failure(&self, error: SaslError) -> SaslFailure {
-        SaslFailure::Exchange { mechanism: self.mechanism.name().to_owned(), error }
-    }
 }
 
 impl Driver {
@@ -144,10 +140,7 @@ impl Driver {
         }
         let Phase::Beginning(beginning, deadline) = &mut of.phase else { return Ok(()) };
         match beginning.as_mut().poll(cx) {
-            Poll::Pending if *deadline <= now => {
-                let why = format!("the provider has given none within {}", Human(of.timeout));
-                Err(failed(&of.failure(SaslError::Token(why))))
-            }
+            Poll::Pending if *deadline <= now => Err(failed(&no_token(&*of.mechanism, of.timeout))),
             Poll::Pending => Ok(()),
             Poll::Ready(Err(failure)) => Err(failed(&failure)),
             Poll::Ready(Ok(dialogue)) => {
