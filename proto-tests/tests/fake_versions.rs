@@ -147,6 +147,8 @@ fn every_version_round_trips() {
             request.with_subscribed_topic_names(Some(vec![name("t")])).with_topic_partitions(Some(Vec::new()))
         }),
         each(&cluster, |_| ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("next"))])),
+        each(&cluster, |_| SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))),
+        each(&cluster, |_| SaslAuthenticateRequest::default()),
     ];
     asked.sort_unstable();
     let offered: Vec<i16> = {

@@ -8,6 +8,7 @@ pub mod commits;
 pub mod load;
 pub mod log;
 pub mod proxy;
+pub mod secure;
 pub mod spools;
 
 use std::future::Future;

@@ -9,7 +9,7 @@ use proto_tests::real::{RealCluster, RealConfig};
 
 /// A cluster of one broker that clients reach only through here.
 pub struct Proxied {
-    pub cluster: RealCluster,
+    pub cluster: Arc<RealCluster>,
     proxy: Arc<Proxy>,
     address: String,
 }
@@ -65,18 +65,34 @@ impl Held {
 
 impl Proxied {
     pub fn start(config: RealConfig) -> Proxied {
+        Proxied::start_listeners(config, ["PLAINTEXT"]).into_iter().next().unwrap()
+    }
+
+    /// One network for each of these listeners of the same broker.
+    pub fn start_listeners<const N: usize>(config: RealConfig, listeners: [&str; N]) -> [Proxied; N] {
         // One start at a time: two at once could choose the same free ports.
         static STARTING: Mutex<()> = Mutex::new(());
         let _turn = STARTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let advertised = format!("PLAINTEXT://{address}");
-        let cluster = RealCluster::start(config.brokers(1).config("advertised.listeners", &advertised)).unwrap();
-        let proxy = Arc::new(Proxy::default());
-        proxy.state.lock().unwrap().broker = cluster.address(1).to_owned();
-        let serving = proxy.clone();
-        std::thread::spawn(move || listener.incoming().flatten().for_each(|client| serving.connect(client)));
-        Proxied { cluster, proxy, address }
+        let sockets = listeners.map(|listener| (listener, TcpListener::bind("127.0.0.1:0").unwrap()));
+        let mut advertised: Vec<_> =
+            sockets.iter().map(|(name, socket)| format!("{name}://{}", socket.local_addr().unwrap())).collect();
+        if !listeners.contains(&"PLAINTEXT") {
+            // Kafka wants one for the traffic among brokers, of which there is none.
+            advertised.push("PLAINTEXT://127.0.0.1:9".to_owned());
+        }
+        let config = config.brokers(1).config("advertised.listeners", &advertised.join(","));
+        let cluster = Arc::new(RealCluster::start(config).unwrap());
+        sockets.map(|(name, listener)| {
+            let address = listener.local_addr().unwrap().to_string();
+            let proxy = Arc::new(Proxy::default());
+            proxy.state.lock().unwrap().broker = match name {
+                "PLAINTEXT" => cluster.address(1).to_owned(),
+                other => cluster.bootstrap_of(other).remove(0),
+            };
+            let serving = proxy.clone();
+            std::thread::spawn(move || listener.incoming().flatten().for_each(|client| serving.connect(client)));
+            Proxied { cluster: cluster.clone(), proxy, address }
+        })
     }
 
     /// What clients are told as bootstrap server, and as the broker's address.
@@ -101,6 +117,7 @@ impl Proxied {
         let mut state = self.proxy.state.lock().unwrap();
         state.answers_lost = false;
         state.connections.drain(..).for_each(|connection| drop(connection.shutdown(Shutdown::Both)));
+        state.links.clear();
     }
 }
 

@@ -1,7 +1,9 @@
 //! Settings of a fake cluster before it starts.
 
 use super::cluster::FakeCluster;
+use super::sasl::FakeSasl;
 use super::state::Settings;
+use super::tls::FakeTls;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -28,6 +30,11 @@ impl Builder {
                 cluster_id: "fake-cluster-0000000000".to_owned(),
                 racks: Vec::new(),
                 max_versions: BTreeMap::new(),
+                advertised_host: None,
+                advertised: BTreeMap::new(),
+                raw_bytes: 0,
+                tls: None,
+                sasl: None,
             },
         }
     }
@@ -118,6 +125,42 @@ impl Builder {
     #[must_use]
     pub fn max_version(mut self, api_key: i16, version: i16) -> Self {
         self.settings.max_versions.insert(api_key, version);
+        self
+    }
+
+    /// All brokers listen by TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: FakeTls) -> Self {
+        self.settings.tls = Some(tls);
+        self
+    }
+
+    /// All brokers ask who one is.
+    #[must_use]
+    pub fn sasl(mut self, sasl: FakeSasl) -> Self {
+        self.settings.sasl = Some(sasl);
+        self
+    }
+
+    /// The host that metadata names for all brokers, such as `localhost`, instead of their IP address. Addresses of
+    /// [`FakeCluster::bootstrap`] stay as they are.
+    #[must_use]
+    pub fn advertised_host(mut self, host: &str) -> Self {
+        self.settings.advertised_host = Some(host.to_owned());
+        self
+    }
+
+    /// The host that metadata names for one broker.
+    #[must_use]
+    pub fn advertised_host_of(mut self, broker: i32, host: &str) -> Self {
+        self.settings.advertised.insert(broker, host.to_owned());
+        self
+    }
+
+    /// How many bytes of each connection the ledger keeps as they came over the wire. Default 0.
+    #[must_use]
+    pub fn raw_bytes(mut self, bytes: usize) -> Self {
+        self.settings.raw_bytes = bytes;
         self
     }
 

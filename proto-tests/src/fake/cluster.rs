@@ -389,6 +389,10 @@ impl FakeCluster {
         self.inner.stop();
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
     #[allow(clippy::expect_used, reason = "a test cannot go on without its broker")]
     fn listen(&self, broker: i32) {
         let (done, started) = mpsc::channel();

@@ -11,15 +11,18 @@
 //! api/        one file for each API key         producers.rs  the memory of idempotent producers
 //! fault.rs    what goes wrong                   log.rs batch.rs records.rs   bytes
 //! ledger.rs   what really happened              group.rs next_group.rs       consumer groups, classic and KIP-848
-//!                                               sessions.rs                  fetch sessions
+//! socket.rs   bytes, by TLS or not              sessions.rs                  fetch sessions
+//! tls.rs      certificates                      sasl.rs scram.rs             who the client is
+//! security.rs what was seen of both             cluster_security.rs          changing both at run time
 //! ```
-//! Left out: transactions, ACLs, SASL and TLS, quotas, compaction, retention, groups with members of both protocols.
+//! Left out: transactions, ACLs, quotas, compaction, retention, groups with members of both protocols.
 
 mod api;
 mod batch;
 mod builder;
 mod clock;
 mod cluster;
+mod cluster_security;
 pub mod code;
 mod fault;
 mod group;
@@ -29,9 +32,14 @@ mod next_group;
 mod partition;
 mod producers;
 mod records;
+mod sasl;
+mod scram;
+mod security;
 mod server;
 mod sessions;
+mod socket;
 mod state;
+mod tls;
 mod view;
 
 pub use builder::Builder;
@@ -40,5 +48,8 @@ pub use fault::{Fault, FaultAction, FaultId};
 pub use group::{Committed, GroupPhase};
 pub use ledger::{Commit, Ledger, RequestSeen};
 pub use records::{Record, decode_batch};
+pub use sasl::{FakeSasl, SaslFault};
+pub use security::{Arrived, Authenticated, BrokerSecurity, SecuritySeen};
 pub use state::TopicConfig;
+pub use tls::{FakeTls, TlsFault};
 pub use view::View;

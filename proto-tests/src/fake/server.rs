@@ -1,6 +1,8 @@
 //! Sockets: one listener per broker, one task per connection, requests answered in order as a real broker does.
 
 use super::api::{self, Outcome};
+use super::sasl::Session;
+use super::socket::{self, Socket};
 use super::state::Shared;
 use bytes::{Buf, Bytes, BytesMut};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -194,23 +196,25 @@ impl Drop for Counted {
     }
 }
 
-async fn connection(shared: Arc<Shared>, broker: i32, mut stream: TcpStream) {
+async fn connection(shared: Arc<Shared>, broker: i32, stream: TcpStream) {
     let _counted = Counted::new(Arc::clone(&shared), broker);
+    let Some(mut stream) = socket::open(&shared, broker, stream).await else { return };
+    let session = Arc::new(Session::default());
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
         let Some(frame) = read_frame(&mut stream, &mut buffer).await else { return };
-        match api::answer(&shared, broker, frame).await {
+        match api::answer(&shared, broker, &session, frame).await {
             Outcome::Nothing => {}
             Outcome::Close => return,
-            Outcome::Hang => return drain(stream).await,
+            Outcome::Hang => return socket::drain(stream).await,
             Outcome::Write(bytes) => {
-                if stream.write_all(&bytes).await.is_err() {
+                if write(&mut stream, &bytes).await.is_err() {
                     return;
                 }
             }
             Outcome::WriteAndClose(bytes) => {
-                let _ = stream.write_all(&bytes).await;
-                let _ = stream.flush().await;
+                let _ = write(&mut stream, &bytes).await;
+                let _ = stream.shutdown().await;
                 return;
             }
             Outcome::Pieces { bytes, size, pause } => {
@@ -223,7 +227,7 @@ async fn connection(shared: Arc<Shared>, broker: i32, mut stream: TcpStream) {
 }
 
 /// The next request without its length; `None` when the connection is over or the length is absurd.
-async fn read_frame(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<Bytes> {
+async fn read_frame(stream: &mut impl Socket, buffer: &mut BytesMut) -> Option<Bytes> {
     loop {
         if let Some(head) = buffer.first_chunk::<4>() {
             let len = usize::try_from(i32::from_be_bytes(*head)).ok().filter(|len| *len <= MAX_REQUEST)?;
@@ -242,17 +246,17 @@ async fn read_frame(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<Byt
     }
 }
 
-async fn write_pieces(stream: &mut TcpStream, bytes: &[u8], size: usize, pause: Duration) -> std::io::Result<()> {
+/// TLS keeps bytes back until it is flushed.
+async fn write(stream: &mut impl Socket, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
+async fn write_pieces(stream: &mut impl Socket, bytes: &[u8], size: usize, pause: Duration) -> std::io::Result<()> {
     for piece in bytes.chunks(size.max(1)) {
         stream.write_all(piece).await?;
         stream.flush().await?;
         if pause.is_zero() { tokio::task::yield_now().await } else { tokio::time::sleep(pause).await }
     }
     Ok(())
-}
-
-/// Reads and ignores until the client gives up: the connection looks alive and never answers.
-async fn drain(mut stream: TcpStream) {
-    let mut sink = vec![0; 16 << 10];
-    while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {}
 }

@@ -6,7 +6,10 @@ use super::group::Group;
 use super::ledger::{Commit, RequestSeen};
 use super::next_group::NextGroup;
 use super::partition::{Partition, Replication};
+use super::sasl::FakeSasl;
+use super::security::SecuritySeen;
 use super::sessions::Sessions;
+use super::tls::{FakeTls, TlsState};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -60,6 +63,15 @@ pub(crate) struct Settings {
     pub(crate) racks: Vec<String>,
     /// Highest version per API key; -1 takes the API away.
     pub(crate) max_versions: BTreeMap<i16, i16>,
+    /// The host in metadata, for all brokers and for some.
+    pub(crate) advertised_host: Option<String>,
+    pub(crate) advertised: BTreeMap<i32, String>,
+    /// Bytes of each connection that are kept.
+    pub(crate) raw_bytes: usize,
+    /// As it was at the start; what holds now is in [`State::tls`].
+    pub(crate) tls: Option<FakeTls>,
+    /// As it is now.
+    pub(crate) sasl: Option<FakeSasl>,
 }
 
 /// Leader and leader epoch of each partition.
@@ -102,6 +114,8 @@ pub(crate) struct State {
     next_topic: u128,
     next_member: u64,
     pub(crate) faults: Faults,
+    pub(crate) tls: Option<TlsState>,
+    pub(crate) security: SecuritySeen,
     pub(crate) commits: Vec<Commit>,
     pub(crate) request_counts: BTreeMap<(i16, i16, i32, String), u64>,
     pub(crate) requests: VecDeque<RequestSeen>,
@@ -118,6 +132,8 @@ impl State {
 
     pub(crate) fn new(settings: Settings, now_ms: i64) -> Self {
         Self {
+            tls: settings.tls.clone().map(TlsState::new),
+            security: SecuritySeen::default(),
             settings,
             brokers: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -136,6 +152,13 @@ impl State {
             started_ms: now_ms,
             last_expiry_check_ms: now_ms,
         }
+    }
+
+    /// The host that metadata names.
+    pub(crate) fn host(&self, broker: i32) -> String {
+        let settings = &self.settings;
+        let ip = || self.brokers.get(&broker).map_or_else(String::new, |one| one.address.ip().to_string());
+        settings.advertised.get(&broker).or(settings.advertised_host.as_ref()).cloned().unwrap_or_else(ip)
     }
 
     pub(crate) fn live(&self) -> Vec<i32> {

@@ -2,6 +2,7 @@
 
 use super::fault::FaultId;
 use super::group::{Committed, GroupPhase};
+use super::security::BrokerSecurity;
 use super::state::State;
 
 /// The state of the cluster at one moment.
@@ -98,6 +99,11 @@ impl View<'_> {
     pub fn fetch_sessions(&self, broker: i32) -> Vec<(i32, usize)> {
         let sessions = self.state.brokers.get(&broker).map(|broker| &broker.sessions.by_id);
         sessions.into_iter().flatten().map(|(_, session)| (session.next_epoch, session.wanted.len())).collect()
+    }
+
+    /// What a broker saw of TLS and SASL.
+    pub fn security(&self, broker: i32) -> BrokerSecurity {
+        self.state.security.broker(broker)
     }
 
     /// Open connections of a broker.

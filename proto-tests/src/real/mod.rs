@@ -14,5 +14,5 @@ pub use admin::Partition;
 pub use cluster::{BrokerState, DEFAULT_VERSION, RealCluster, RealConfig};
 pub use error::HarnessError;
 pub use scale::scaled;
-pub use security::{AUTHORIZER, Certificates, Operation, Resource};
+pub use security::{AUTHORIZER, Certificates, Operation, Resource, unsigned_token};
 pub use shared::Shared;

@@ -1,6 +1,9 @@
 //! Listeners that ask who one is: certificates, users and what they may do.
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
 use kafka_protocol::messages::create_acls_request::AclCreation;
@@ -61,6 +64,16 @@ impl Certificates {
             .map_err(|cause| io_error(&format!("writing {}", path.display()), cause))?;
         Ok(path)
     }
+}
+
+/// A token for OAUTHBEARER that nobody signed (RFC 7515, appendix A.5), issued a minute ago and good until `seconds` from now.
+/// The brokers of a [`secure`](super::RealConfig::secure) cluster call whoever has it `User:subject`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "a token expires by the clock")]
+pub fn unsigned_token(subject: &str, seconds: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()).cast_signed();
+    let claims = format!(r#"{{"sub":"{subject}","iat":{},"exp":{}}}"#, now - 60, now + seconds);
+    format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), URL_SAFE_NO_PAD.encode(claims))
 }
 
 /// What a rule is about.

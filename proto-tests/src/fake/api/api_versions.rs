@@ -9,6 +9,7 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 impl Api for ApiVersionsRequest {
     async fn handle(self, call: &Call) -> Reply<ApiVersionsResponse> {
+        call.session.versions_told();
         Reply::Answer(all(&call.shared.lock(), code::NONE))
     }
 

@@ -284,7 +284,7 @@ fn respond(call: &Call, session: SessionRef, wanted: &[Wanted], rows: Vec<Row>) 
             response.node_endpoints.push(
                 NodeEndpoint::default()
                     .with_node_id(BrokerId(id))
-                    .with_host(text(broker.address.ip().to_string()))
+                    .with_host(text(state.host(id)))
                     .with_port(i32::from(broker.address.port())),
             );
         }

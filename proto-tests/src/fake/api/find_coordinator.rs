@@ -50,5 +50,5 @@ fn answer(call: &Call, request: &FindCoordinatorRequest, error: Option<i16>) -> 
 fn find(state: &State, key: &str) -> Result<(i32, String, i32), i16> {
     let id = state.coordinator(key).ok_or(code::COORDINATOR_NOT_AVAILABLE)?;
     let address = state.brokers.get(&id).ok_or(code::COORDINATOR_NOT_AVAILABLE)?.address;
-    Ok((id, address.ip().to_string(), i32::from(address.port())))
+    Ok((id, state.host(id), i32::from(address.port())))
 }

@@ -59,7 +59,7 @@ fn brokers(call: &Call, state: &State) -> MetadataResponse {
         response.brokers.push(
             MetadataResponseBroker::default()
                 .with_node_id(BrokerId(*id))
-                .with_host(text(broker.address.ip().to_string()))
+                .with_host(text(state.host(*id)))
                 .with_port(i32::from(broker.address.port()))
                 .with_rack(rack.map(|rack| text(rack.to_owned()))),
         );

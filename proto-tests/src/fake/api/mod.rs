@@ -23,6 +23,8 @@ mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sasl_authenticate;
+mod sasl_handshake;
 mod sync_group;
 mod versions;
 
@@ -30,6 +32,7 @@ use super::code;
 use super::fault::{Fault, FaultAction, Seen};
 use super::group::Group;
 use super::ledger::RequestSeen;
+use super::sasl::Session;
 use super::state::{Shared, State};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{self, RequestHeader, ResponseHeader};
@@ -69,6 +72,7 @@ pub(crate) struct Call {
     pub(crate) broker: i32,
     pub(crate) version: i16,
     pub(crate) client_id: String,
+    pub(crate) session: Arc<Session>,
     /// An injected error, with the filter of its fault.
     refusal: Option<(Fault, i16)>,
 }
@@ -106,34 +110,60 @@ pub(crate) trait Api: Request + Send {
 }
 
 /// Answers one request.
-pub(crate) async fn answer(shared: &Arc<Shared>, broker: i32, frame: Bytes) -> Outcome {
+pub(crate) async fn answer(shared: &Arc<Shared>, broker: i32, session: &Arc<Session>, frame: Bytes) -> Outcome {
     let Some((key, version)) = peek(&frame) else { return Outcome::Close };
+    let now_ms = shared.clock.now_ms();
+    if !session.admits(&mut shared.lock(), broker, key, now_ms) {
+        shared.ring();
+        return Outcome::Close;
+    }
+    let outcome = dispatch(shared, broker, session, key, version, frame).await;
+    let failed = session.failed(&shared.lock());
+    match (outcome, failed) {
+        (Outcome::Write(bytes), Some(delay)) => {
+            tokio::time::sleep(delay).await;
+            Outcome::WriteAndClose(bytes)
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+async fn dispatch(
+    shared: &Arc<Shared>,
+    broker: i32,
+    session: &Arc<Session>,
+    key: i16,
+    version: i16,
+    frame: Bytes,
+) -> Outcome {
     use messages as m;
     match key {
-        0 => serve::<m::ProduceRequest>(shared, broker, version, frame).await,
-        1 => serve::<m::FetchRequest>(shared, broker, version, frame).await,
-        2 => serve::<m::ListOffsetsRequest>(shared, broker, version, frame).await,
-        3 => serve::<m::MetadataRequest>(shared, broker, version, frame).await,
-        8 => serve::<m::OffsetCommitRequest>(shared, broker, version, frame).await,
-        9 => serve::<m::OffsetFetchRequest>(shared, broker, version, frame).await,
-        10 => serve::<m::FindCoordinatorRequest>(shared, broker, version, frame).await,
-        11 => serve::<m::JoinGroupRequest>(shared, broker, version, frame).await,
-        12 => serve::<m::HeartbeatRequest>(shared, broker, version, frame).await,
-        13 => serve::<m::LeaveGroupRequest>(shared, broker, version, frame).await,
-        14 => serve::<m::SyncGroupRequest>(shared, broker, version, frame).await,
-        15 => serve::<m::DescribeGroupsRequest>(shared, broker, version, frame).await,
-        16 => serve::<m::ListGroupsRequest>(shared, broker, version, frame).await,
-        18 => serve::<m::ApiVersionsRequest>(shared, broker, version, frame).await,
-        19 => serve::<m::CreateTopicsRequest>(shared, broker, version, frame).await,
-        20 => serve::<m::DeleteTopicsRequest>(shared, broker, version, frame).await,
-        21 => serve::<m::DeleteRecordsRequest>(shared, broker, version, frame).await,
-        22 => serve::<m::InitProducerIdRequest>(shared, broker, version, frame).await,
-        23 => serve::<m::OffsetForLeaderEpochRequest>(shared, broker, version, frame).await,
-        32 => serve::<m::DescribeConfigsRequest>(shared, broker, version, frame).await,
-        42 => serve::<m::DeleteGroupsRequest>(shared, broker, version, frame).await,
-        61 => serve::<m::DescribeProducersRequest>(shared, broker, version, frame).await,
-        68 => serve::<m::ConsumerGroupHeartbeatRequest>(shared, broker, version, frame).await,
-        69 => serve::<m::ConsumerGroupDescribeRequest>(shared, broker, version, frame).await,
+        0 => serve::<m::ProduceRequest>(shared, broker, session, version, frame).await,
+        1 => serve::<m::FetchRequest>(shared, broker, session, version, frame).await,
+        2 => serve::<m::ListOffsetsRequest>(shared, broker, session, version, frame).await,
+        3 => serve::<m::MetadataRequest>(shared, broker, session, version, frame).await,
+        8 => serve::<m::OffsetCommitRequest>(shared, broker, session, version, frame).await,
+        9 => serve::<m::OffsetFetchRequest>(shared, broker, session, version, frame).await,
+        10 => serve::<m::FindCoordinatorRequest>(shared, broker, session, version, frame).await,
+        11 => serve::<m::JoinGroupRequest>(shared, broker, session, version, frame).await,
+        12 => serve::<m::HeartbeatRequest>(shared, broker, session, version, frame).await,
+        13 => serve::<m::LeaveGroupRequest>(shared, broker, session, version, frame).await,
+        14 => serve::<m::SyncGroupRequest>(shared, broker, session, version, frame).await,
+        15 => serve::<m::DescribeGroupsRequest>(shared, broker, session, version, frame).await,
+        16 => serve::<m::ListGroupsRequest>(shared, broker, session, version, frame).await,
+        17 => serve::<m::SaslHandshakeRequest>(shared, broker, session, version, frame).await,
+        18 => serve::<m::ApiVersionsRequest>(shared, broker, session, version, frame).await,
+        19 => serve::<m::CreateTopicsRequest>(shared, broker, session, version, frame).await,
+        20 => serve::<m::DeleteTopicsRequest>(shared, broker, session, version, frame).await,
+        21 => serve::<m::DeleteRecordsRequest>(shared, broker, session, version, frame).await,
+        22 => serve::<m::InitProducerIdRequest>(shared, broker, session, version, frame).await,
+        23 => serve::<m::OffsetForLeaderEpochRequest>(shared, broker, session, version, frame).await,
+        32 => serve::<m::DescribeConfigsRequest>(shared, broker, session, version, frame).await,
+        36 => serve::<m::SaslAuthenticateRequest>(shared, broker, session, version, frame).await,
+        42 => serve::<m::DeleteGroupsRequest>(shared, broker, session, version, frame).await,
+        61 => serve::<m::DescribeProducersRequest>(shared, broker, session, version, frame).await,
+        68 => serve::<m::ConsumerGroupHeartbeatRequest>(shared, broker, session, version, frame).await,
+        69 => serve::<m::ConsumerGroupDescribeRequest>(shared, broker, session, version, frame).await,
         _ => Outcome::Close,
     }
 }
@@ -144,7 +174,13 @@ fn peek(frame: &[u8]) -> Option<(i16, i16)> {
     Some((i16::from_be_bytes(*key), i16::from_be_bytes(*version)))
 }
 
-async fn serve<R: Api>(shared: &Arc<Shared>, broker: i32, version: i16, mut frame: Bytes) -> Outcome {
+async fn serve<R: Api>(
+    shared: &Arc<Shared>,
+    broker: i32,
+    session: &Arc<Session>,
+    version: i16,
+    mut frame: Bytes,
+) -> Outcome {
     let Ok(header) = RequestHeader::decode(&mut frame, R::header_version(version)) else { return Outcome::Close };
     let client_id = header.client_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
     if !versions::offers(&shared.lock(), R::KEY, version) {
@@ -156,7 +192,8 @@ async fn serve<R: Api>(shared: &Arc<Shared>, broker: i32, version: i16, mut fram
     }
     let Ok(request) = R::decode(&mut frame, version) else { return Outcome::Close };
     let Some(fault) = register(shared, broker, version, &client_id, &request) else { return Outcome::Close };
-    let mut call = Call { shared: Arc::clone(shared), broker, version, client_id, refusal: None };
+    let mut call =
+        Call { shared: Arc::clone(shared), broker, version, client_id, session: Arc::clone(session), refusal: None };
     let mut response = match before(&mut call, &request, fault.as_ref()).await {
         Before::Done(outcome) => return outcome,
         Before::Answer(response) => response,

@@ -300,7 +300,7 @@ fn respond(call: &Call, request: &ProduceRequest, rows: &[Row]) -> ProduceRespon
             response.node_endpoints.push(
                 NodeEndpoint::default()
                     .with_node_id(BrokerId(id))
-                    .with_host(text(broker.address.ip().to_string()))
+                    .with_host(text(state.host(id)))
                     .with_port(i32::from(broker.address.port())),
             );
         }
