@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
-use crate::config::{ClientConfig, ConfigError, SaslConfig, Settings, TlsConfig};
+use crate::config::{ClientConfig, ConfigError, Properties, SaslConfig, Settings, TlsConfig};
 use crate::error::ClientError;
 use crate::io::cluster::Cluster;
 use crate::io::connect::Secured;
@@ -34,6 +34,21 @@ impl Client {
     pub fn builder(bootstrap_servers: impl IntoIterator<Item = impl Into<String>>) -> ClientBuilder {
         let bootstrap_servers = bootstrap_servers.into_iter().map(Into::into).collect();
         ClientBuilder { config: ClientConfig { bootstrap_servers, ..ClientConfig::default() }, refused: None }
+    }
+
+    /// Starts from a file of properties alone, `bootstrap.servers` among them: see [`ClientBuilder::properties`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use indelible::{Client, Properties};
+    ///
+    /// let properties = Properties::read("client.properties")?;
+    /// let client = Client::from_properties(&properties).build().await?;
+    /// let producer = client.producer().properties(&properties).build().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn from_properties(properties: &Properties) -> ClientBuilder {
+        Client::builder(std::iter::empty::<String>()).properties(properties)
     }
 
     /// Creates, deletes and describes topics.
@@ -111,9 +126,24 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets a property by Kafka's name, such as `reconnect.backoff.ms`. What does not fit is told by the build.
+    /// Sets a property by its name in Kafka's Java client, ours or librdkafka's, such as `reconnect.backoff.ms`. What does
+    /// not fit is told by the build. Placeholders in the value are resolved at once, and block on the disk:
+    /// `${env:NAME}`, `${file:PATH:KEY}` for a property of another file, `${directory:DIRECTORY:FILE}` for the whole of one.
+    ///
+    /// `security.protocol` decides whether `ssl.*` and `sasl.*` are used; those that would not be are an error, as is a
+    /// property beside [`ClientBuilder::tls`] or [`ClientBuilder::sasl`] for the same purpose.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         if let Err(error) = self.config.set_property(name, value) {
+            self.refused.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Sets those of the properties that are a client's, as [`ClientBuilder::property`] does one after another: what was
+    /// set before gives way to them, `bootstrap.servers` as well. Those of producers and consumers are left to them. What
+    /// does not fit is told by the build, with file and line.
+    pub fn properties(mut self, properties: &Properties) -> Self {
+        if let Err(error) = properties.apply(&mut self.config) {
             self.refused.get_or_insert(error);
         }
         self

@@ -25,7 +25,7 @@ pub use admin::{CommittedOffset, GroupDescription, GroupKind, GroupListing, Grou
 pub use client::{Client, ClientBuilder};
 pub use config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
 pub use config::{ClientConfig, ConfigError, ConsumerConfig, DnsLookup, MetadataRecovery, OffsetReset, OutOfRange};
-pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, SpoolConfig};
+pub use config::{Durability, OnDead, OnUnknown, ProducerConfig, Properties, SpoolConfig};
 pub use config::{SaslConfig, Secret, SecurityProtocol, TlsConfig, TlsVersions};
 pub use consumer::{Batch, Deliveries, Origin, Pulled, RunBlocking};
 pub use consumer::{

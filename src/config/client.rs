@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::security::{SECURITY, SecurityProperties};
 use super::{ConfigError, MAX_MILLIS, Raw, SaslConfig, SecurityProtocol, Setting, Settings, TlsConfig};
 
 /// How a client connects and learns where topics are. The defaults are the Java client's (4.1) unless said otherwise.
@@ -66,6 +67,8 @@ pub struct ClientConfig {
     pub tls: Option<TlsConfig>,
     /// SASL. Default none.
     pub sasl: Option<SaslConfig>,
+    /// The properties `ssl.*` and `sasl.*`, until all are there.
+    pub(crate) given: SecurityProperties,
 }
 
 /// What to do when no known broker answers (KIP-899).
@@ -112,6 +115,7 @@ impl Default for ClientConfig {
             security_protocol: None,
             tls: None,
             sasl: None,
+            given: SecurityProperties::default(),
         }
     }
 }
@@ -129,7 +133,8 @@ impl ClientConfig {
     /// Checks what no single setting shows.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] for an address that is no `host:port`, [`ConfigError::Conflict`] when there is none.
+    /// [`ConfigError::Value`] for an address that is no `host:port`, [`ConfigError::Conflict`] when there is none, and when
+    /// the settings of TLS and SASL do not fit together.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.bootstrap_servers.is_empty() {
             return Err(ConfigError::Conflict(
@@ -138,13 +143,15 @@ impl ClientConfig {
         }
         for server in &self.bootstrap_servers {
             if split_address(server).is_none() {
-                let raw = Raw { name: "bootstrap.servers", value: server };
-                return Err(raw.expected("addresses as host:port with a port from 1 to 65535, [::1]:9092 for IPv6"));
+                let raw = Raw { name: "bootstrap.servers", value: server, shown: server };
+                return Err(raw.expected(ADDRESSES));
             }
         }
-        Ok(())
+        self.security().map(drop)
     }
 }
+
+const ADDRESSES: &str = "addresses as host:port with a port from 1 to 65535, [::1]:9092 for IPv6";
 
 /// Host and port of `host:port`, with an optional protocol before it as in a broker's `advertised.listeners`; IPv6 in
 /// brackets.
@@ -179,69 +186,72 @@ macro_rules! millis {
 
 impl Settings for ClientConfig {
     const PLACE: &'static str = "client";
-    const TABLE: &'static [Setting<Self>] = &[
-        Setting {
-            name: "bootstrap.servers",
-            set: |config, raw| {
-                config.bootstrap_servers = raw.list();
-                config.validate()
-            },
-        },
-        Setting { name: "client.id", set: |config, raw| raw.non_empty().map(|id| config.client_id = id) },
-        Setting {
-            name: "client.rack",
-            set: |config, raw| {
-                config.client_rack = Some(raw.text().to_owned()).filter(|rack| !rack.is_empty());
-                Ok(())
-            },
-        },
-        Setting {
-            name: "client.dns.lookup",
-            set: |config, raw| {
-                let words = [("use_all_dns_ips", DnsLookup::UseAllDnsIps)];
-                raw.one_of(&words).map(|lookup| config.dns_lookup = lookup)
-            },
-        },
-        millis!("request.timeout.ms", request_timeout, 1),
-        millis!("default.api.timeout.ms", default_api_timeout, 1),
-        millis!("socket.connection.setup.timeout.ms", connection_setup_timeout, 1),
-        millis!("socket.connection.setup.timeout.max.ms", connection_setup_timeout_max, 1),
-        millis!("reconnect.backoff.ms", reconnect_backoff, 0),
-        millis!("reconnect.backoff.max.ms", reconnect_backoff_max, 0),
-        millis!("retry.backoff.ms", retry_backoff, 0),
-        millis!("retry.backoff.max.ms", retry_backoff_max, 0),
-        millis!("metadata.max.age.ms", metadata_max_age, 1),
-        millis!("metadata.recovery.rebootstrap.trigger.ms", rebootstrap_trigger, 0),
-        Setting {
-            name: "metadata.recovery.strategy",
-            set: |config, raw| {
-                let words = [("rebootstrap", MetadataRecovery::Rebootstrap), ("none", MetadataRecovery::None)];
-                raw.one_of(&words).map(|strategy| config.metadata_recovery = strategy)
-            },
-        },
-        Setting {
-            name: "connections.max.idle.ms",
-            set: |config, raw| {
-                let millis = raw.number("milliseconds (-1: never)", -1..=MAX_MILLIS as i64)?;
-                config.connections_max_idle = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
-                Ok(())
-            },
-        },
-        Setting { name: "send.buffer.bytes", set: |config, raw| buffer(raw).map(|bytes| config.send_buffer = bytes) },
-        Setting {
-            name: "receive.buffer.bytes",
-            set: |config, raw| buffer(raw).map(|bytes| config.receive_buffer = bytes),
-        },
-        Setting {
-            name: "allow.auto.create.topics",
-            set: |config, raw| raw.boolean().map(|allow| config.allow_auto_create_topics = allow),
-        },
-        Setting {
-            name: "max.response.bytes",
-            set: |config, raw| raw.bytes(64 << 10..=i32::MAX as usize).map(|bytes| config.max_response_bytes = bytes),
-        },
-    ];
+    const TABLES: &'static [&'static [Setting<Self>]] = &[CONNECTIONS, SECURITY];
 }
+
+const CONNECTIONS: &[Setting<ClientConfig>] = &[
+    Setting {
+        name: "bootstrap.servers",
+        set: |config, raw| {
+            let servers = raw.list();
+            if servers.is_empty() || servers.iter().any(|server| split_address(server).is_none()) {
+                return Err(raw.expected(ADDRESSES));
+            }
+            config.bootstrap_servers = servers;
+            Ok(())
+        },
+    },
+    Setting { name: "client.id", set: |config, raw| raw.non_empty().map(|id| config.client_id = id) },
+    Setting {
+        name: "client.rack",
+        set: |config, raw| {
+            config.client_rack = Some(raw.text().to_owned()).filter(|rack| !rack.is_empty());
+            Ok(())
+        },
+    },
+    Setting {
+        name: "client.dns.lookup",
+        set: |config, raw| {
+            let words = [("use_all_dns_ips", DnsLookup::UseAllDnsIps)];
+            raw.one_of(&words).map(|lookup| config.dns_lookup = lookup)
+        },
+    },
+    millis!("request.timeout.ms", request_timeout, 1),
+    millis!("default.api.timeout.ms", default_api_timeout, 1),
+    millis!("socket.connection.setup.timeout.ms", connection_setup_timeout, 1),
+    millis!("socket.connection.setup.timeout.max.ms", connection_setup_timeout_max, 1),
+    millis!("reconnect.backoff.ms", reconnect_backoff, 0),
+    millis!("reconnect.backoff.max.ms", reconnect_backoff_max, 0),
+    millis!("retry.backoff.ms", retry_backoff, 0),
+    millis!("retry.backoff.max.ms", retry_backoff_max, 0),
+    millis!("metadata.max.age.ms", metadata_max_age, 1),
+    millis!("metadata.recovery.rebootstrap.trigger.ms", rebootstrap_trigger, 0),
+    Setting {
+        name: "metadata.recovery.strategy",
+        set: |config, raw| {
+            let words = [("rebootstrap", MetadataRecovery::Rebootstrap), ("none", MetadataRecovery::None)];
+            raw.one_of(&words).map(|strategy| config.metadata_recovery = strategy)
+        },
+    },
+    Setting {
+        name: "connections.max.idle.ms",
+        set: |config, raw| {
+            let millis = raw.number("milliseconds (-1: never)", -1..=MAX_MILLIS as i64)?;
+            config.connections_max_idle = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+            Ok(())
+        },
+    },
+    Setting { name: "send.buffer.bytes", set: |config, raw| buffer(raw).map(|bytes| config.send_buffer = bytes) },
+    Setting { name: "receive.buffer.bytes", set: |config, raw| buffer(raw).map(|bytes| config.receive_buffer = bytes) },
+    Setting {
+        name: "allow.auto.create.topics",
+        set: |config, raw| raw.boolean().map(|allow| config.allow_auto_create_topics = allow),
+    },
+    Setting {
+        name: "max.response.bytes",
+        set: |config, raw| raw.bytes(64 << 10..=i32::MAX as usize).map(|bytes| config.max_response_bytes = bytes),
+    },
+];
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,9 @@ use crate::types::IsolationLevel;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerConfig {
+    /// `group.id`: the group. Default none. It is for files that are made for Java: the group is named where the consumer
+    /// is made, by [`Client::consumer`](crate::Client::consumer), and another one here is an error.
+    pub group_id: Option<String>,
     /// `group.instance.id`: makes this a static member (KIP-345), whose restart within the session timeout moves no
     /// partition. Default none. Two running members of the same id fence each other.
     pub group_instance_id: Option<String>,
@@ -120,6 +123,7 @@ pub enum OutOfRange {
 impl Default for ConsumerConfig {
     fn default() -> Self {
         ConsumerConfig {
+            group_id: None,
             group_instance_id: None,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
@@ -222,9 +226,20 @@ fn retry_topics(raw: &Raw<'_>) -> Result<Vec<RetryTopic>, ConfigError> {
     topics.ok_or_else(|| raw.expected("topics with their delays in milliseconds, as topic:60000,other:600000"))
 }
 
+/// A property that can only say how it is anyway.
+fn always(raw: &Raw<'_>, why: &'static str) -> Result<(), ConfigError> {
+    if raw.boolean()? { Ok(()) } else { Err(ConfigError::NotSupported { name: raw.name.to_owned(), why }) }
+}
+
 impl Settings for ConsumerConfig {
     const PLACE: &'static str = "consumer";
-    const TABLE: &'static [Setting<Self>] = &[
+    const TABLES: &'static [&'static [Setting<Self>]] = &[&[
+        Setting { name: "group.id", set: |c, raw| raw.non_empty().map(|id| c.group_id = Some(id)) },
+        Setting { name: "check.crcs", set: |_, raw| always(raw, "checksums are always verified") },
+        Setting {
+            name: "exclude.internal.topics",
+            set: |_, raw| always(raw, "a pattern() never matches Kafka's own topics"),
+        },
         Setting { name: "group.instance.id", set: |c, raw| raw.non_empty().map(|id| c.group_instance_id = Some(id)) },
         Setting {
             name: "session.timeout.ms",
@@ -365,7 +380,7 @@ impl Settings for ConsumerConfig {
             },
         },
         Setting { name: "commit.metadata", set: |c, raw| raw.boolean().map(|yes| c.commit_metadata = yes) },
-    ];
+    ]];
 }
 
 #[cfg(test)]

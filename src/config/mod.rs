@@ -3,21 +3,25 @@
 mod client;
 mod consumer;
 mod handling;
+mod jaas;
+mod java_properties;
+mod librdkafka;
 mod names;
 mod parse;
+mod placeholder;
 mod producer;
+mod properties;
 mod sasl;
 mod secret;
 mod security;
 mod spool;
 mod tls;
 
-use std::fmt;
-
 pub use client::*;
 pub use consumer::*;
 pub use handling::*;
 pub use producer::*;
+pub use properties::*;
 pub use sasl::*;
 pub use secret::*;
 pub use security::*;
@@ -26,7 +30,8 @@ pub use tls::*;
 
 pub(crate) use parse::*;
 
-use names::{JAVA_NAMES, Place};
+use librdkafka::Meaning;
+use names::{JAVA_NAMES, Place, is_secret, provider_class};
 
 /// A property that cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +66,7 @@ pub enum ConfigError {
     Value {
         /// The property.
         name: String,
-        /// The value given.
+        /// The value given, before placeholders were resolved; `***` for a secret.
         value: String,
         /// What it takes, with unit and range.
         expected: String,
@@ -77,6 +82,14 @@ pub enum ConfigError {
     /// Two settings contradict each other.
     #[error("{0}")]
     Conflict(String),
+    /// What is wrong with a line of [`Properties`].
+    #[error("{place}: {error}")]
+    At {
+        /// The file, and the line in it.
+        place: String,
+        /// What is wrong there.
+        error: Box<ConfigError>,
+    },
 }
 
 fn did_you_mean(nearest: &Option<&'static str>) -> String {
@@ -96,33 +109,96 @@ pub(crate) trait Settings: Sized + 'static {
     /// `client`, `producer` or `consumer`.
     const PLACE: &'static str;
     /// All its properties.
-    const TABLE: &'static [Setting<Self>];
+    const TABLES: &'static [&'static [Setting<Self>]];
 
-    /// Sets the property `name` from its text.
+    /// Its property of this name.
+    fn setting(name: &str) -> Option<&'static Setting<Self>> {
+        Self::TABLES.iter().copied().flatten().find(|setting| setting.name == name)
+    }
+
+    /// Sets the property `name` from its text, in which placeholders are resolved: see [`Properties`].
     ///
     /// # Errors
-    /// [`ConfigError`]: no such property (with the nearest name), one of another place, one that is not supported, or a
-    /// value that does not fit.
+    /// [`ConfigError`]: no such property (with the nearest name), one of another place, one that is not supported, a value
+    /// that does not fit, or one that comes from a variable or file that cannot be read.
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
-        match Self::TABLE.iter().find(|setting| setting.name == name) {
-            Some(setting) => (setting.set)(self, &Raw { name, value }),
-            None => Err(refuse::<Self>(name)),
+        let meaning = librdkafka::meaning(name);
+        let setting = Self::setting(canonical(name));
+        // What is another's is left unresolved: its file may be there for others only.
+        let here = setting.is_some() || place_of(name).is_some_and(|place| place.name() == Self::PLACE);
+        if !here {
+            return Err(refuse::<Self>(name));
         }
+        let resolved = placeholder::resolve(value);
+        let resolved = resolved.map_err(|why| ConfigError::Material { setting: name.to_owned(), why })?;
+        let raw = Raw { name, value: &resolved, shown: if is_secret(name) { HIDDEN } else { value } };
+        match (meaning, setting) {
+            (Some(Meaning::Only(_, only, why)), _) if !raw.text().eq_ignore_ascii_case(only) => {
+                Err(ConfigError::NotSupported { name: name.to_owned(), why })
+            }
+            (Some(Meaning::Only(..)), _) => Ok(()),
+            (Some(Meaning::Kilobytes(_)), Some(setting)) => {
+                let bytes = (raw.number("kilobytes", 1..=1u64 << 32)? << 10).to_string();
+                (setting.set)(self, &Raw { value: &bytes, ..raw })
+            }
+            (Some(Meaning::NotZero(_)), Some(_)) if raw.text() == "0" => {
+                Err(raw.expected("milliseconds, above 0: there is no waiting for ever"))
+            }
+            (_, Some(setting)) => (setting.set)(self, &raw),
+            (_, None) if name.starts_with(PROVIDERS) => provider_class(&raw),
+            (_, None) => Err(refuse::<Self>(name)),
+        }
+    }
+}
+
+/// What the names of config providers begin with; what follows is the user's choice.
+const PROVIDERS: &str = "config.providers.";
+
+/// The name of ours that is the same setting as `name`.
+fn canonical(name: &str) -> &str {
+    match librdkafka::meaning(name) {
+        Some(Meaning::Same(ours) | Meaning::Kilobytes(ours) | Meaning::NotZero(ours)) => ours,
+        Some(Meaning::Only(..) | Meaning::Unsupported(_)) | None => name,
+    }
+}
+
+/// Where `name` belongs, if anybody knows it.
+fn place_of(name: &str) -> Option<Place> {
+    match librdkafka::meaning(name) {
+        Some(Meaning::Only(place, ..)) => return Some(place),
+        Some(Meaning::Unsupported(why)) => return Some(Place::Unsupported(why)),
+        Some(_) | None => {}
+    }
+    let name = canonical(name);
+    if ClientConfig::setting(name).is_some() || name.starts_with(PROVIDERS) {
+        Some(Place::Client)
+    } else if ProducerConfig::setting(name).is_some() {
+        Some(Place::Producer)
+    } else if ConsumerConfig::setting(name).is_some() {
+        Some(Place::Consumer)
+    } else {
+        JAVA_NAMES.iter().find(|java| java.0 == name).map(|java| java.1)
     }
 }
 
 /// Why `name` is none of `C`'s properties.
 fn refuse<C: Settings>(name: &str) -> ConfigError {
     let named = name.to_owned();
-    match JAVA_NAMES.iter().find(|java| java.0 == name) {
-        Some((_, Place::Unsupported(why))) => ConfigError::NotSupported { name: named, why },
-        Some((_, place)) if place.name() != C::PLACE => ConfigError::Elsewhere { name: named, place: place.name() },
+    match place_of(name) {
+        Some(Place::Unsupported(why)) => ConfigError::NotSupported { name: named, why },
+        Some(place) if place.name() != C::PLACE => ConfigError::Elsewhere { name: named, place: place.name() },
         Some(_) => ConfigError::NotSupported { name: named, why: "this version does not have it yet" },
-        None => {
-            let known = JAVA_NAMES.iter().map(|java| java.0).chain(C::TABLE.iter().map(|setting| setting.name));
-            ConfigError::Unknown { name: named, nearest: nearest(name, known) }
-        }
+        None => ConfigError::Unknown { name: named, nearest: nearest(name, all_names()) },
     }
+}
+
+/// Every name there is, some of them more than once.
+fn all_names() -> impl Iterator<Item = &'static str> {
+    fn own<C: Settings>() -> impl Iterator<Item = &'static str> {
+        C::TABLES.iter().copied().flatten().map(|setting| setting.name)
+    }
+    let own = own::<ClientConfig>().chain(own::<ProducerConfig>()).chain(own::<ConsumerConfig>());
+    own.chain(JAVA_NAMES.iter().map(|java| java.0)).chain(librdkafka::NAMES.iter().map(|name| name.0))
 }
 
 /// The name in `known` with the fewest edits from `name`, if any is near enough to be meant.
@@ -155,10 +231,12 @@ fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-impl fmt::Display for Raw<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.value)
-    }
+/// Whether any configuration has this property.
+#[cfg(test)]
+fn is_known(name: &str) -> bool {
+    ClientConfig::setting(name).is_some()
+        || ProducerConfig::setting(name).is_some()
+        || ConsumerConfig::setting(name).is_some()
 }
 
 #[cfg(test)]
@@ -202,14 +280,72 @@ mod tests {
 
     #[test]
     fn every_property_of_the_client_is_known_by_java_or_ours() {
-        for setting in ClientConfig::TABLE {
+        for setting in ClientConfig::TABLES.iter().copied().flatten() {
             let java = JAVA_NAMES.iter().find(|java| java.0 == setting.name);
             assert!(java.is_none_or(|java| matches!(java.1, Place::Client)), "{}", setting.name);
         }
         for (name, place) in JAVA_NAMES {
             if matches!(place, Place::Client) {
-                assert!(ClientConfig::TABLE.iter().any(|setting| setting.name == *name), "{name} has no setter");
+                assert!(ClientConfig::setting(name).is_some(), "{name} has no setter");
             }
         }
+    }
+
+    #[test]
+    fn secret_values_are_in_no_error() {
+        const SECRET: &str = "hunter2";
+        for name in all_names().filter(|name| is_secret(name)) {
+            for value in [SECRET, "${hunter2:x}", "${env:}hunter2"] {
+                let errors = [
+                    ClientConfig::default().set(name, value).err(),
+                    ProducerConfig::default().set_property(name, value).err(),
+                    ConsumerConfig::default().set_property(name, value).err(),
+                ];
+                for error in errors.into_iter().flatten() {
+                    assert!(!format!("{error} {error:?}").contains(SECRET), "{name}: {error:?}");
+                }
+            }
+            let mut client = ClientConfig::default();
+            let _ = client.set(name, SECRET);
+            assert!(!format!("{client:?} {:?}", client.validate()).contains(SECRET), "{name}: {client:?}");
+        }
+        assert!(all_names().filter(|name| is_secret(name)).count() >= 8);
+    }
+
+    #[test]
+    fn a_value_from_elsewhere_is_in_no_error() {
+        let path = std::env::temp_dir().join(format!("indelible-elsewhere-{}", std::process::id()));
+        std::fs::write(&path, "timeout=hunter2\nservers=hunter2\n").unwrap();
+        for (name, key) in [("request.timeout.ms", "timeout"), ("bootstrap.servers", "servers")] {
+            let value = format!("${{file:{}:{key}}}", path.display());
+            let error = set(name, &value).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            assert!(error.to_string().contains(&format!("{value:?}")), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = set("client.id", "${env:INDELIBLE_NO_SUCH_VARIABLE}").unwrap_err().to_string();
+        assert!(error.contains("client.id") && error.contains("INDELIBLE_NO_SUCH_VARIABLE is not set"), "{error}");
+        // What is another's is not looked up.
+        let error = set("linger.ms", "${env:INDELIBLE_NO_SUCH_VARIABLE}").unwrap_err();
+        assert!(matches!(error, ConfigError::Elsewhere { place: "producer", .. }), "{error:?}");
+    }
+
+    #[test]
+    fn config_providers_are_those_that_are_built_in() {
+        set("config.providers", "env, file,directory").unwrap();
+        set("config.providers.env.class", "org.apache.kafka.common.config.provider.EnvVarConfigProvider").unwrap();
+        set("config.providers.file.class", "org.apache.kafka.common.config.provider.FileConfigProvider").unwrap();
+        for (name, value) in [
+            ("config.providers", "env,vault"),
+            ("config.providers.vault.class", "com.example.Vault"),
+            ("config.providers.env.class", "org.apache.kafka.common.config.provider.FileConfigProvider"),
+            ("config.providers.secrets.class", "org.apache.kafka.common.config.provider.FileConfigProvider"),
+            ("config.providers.file.param.allowed.paths", "/etc"),
+        ] {
+            let error = set(name, value).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("directory"), "{error}");
+        }
+        let error = ProducerConfig::default().set_property("config.providers.env.class", "x").unwrap_err();
+        assert!(matches!(error, ConfigError::Elsewhere { place: "client", .. }), "{error:?}");
     }
 }

@@ -1,4 +1,6 @@
-//! The property names of Kafka's Java clients (4.1), and where each belongs here.
+//! The property names of Kafka's Java clients (4.3), and where each belongs here.
+
+use super::{ConfigError, Raw};
 
 /// Where a property belongs.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +31,14 @@ use Place::{Client, Consumer, Producer, Unsupported};
 const CLASSES: Place = Unsupported("it names a Java class; keys and values are bytes here, serialize them yourself");
 const PARTITIONER: Place = Unsupported("implement the Partitioner trait and give it to ProducerBuilder::partitioner");
 const METRICS: Place = Unsupported("metrics are read with Client::metrics() and tracing events");
-const TLS: Place = Unsupported("this version connects in the clear only");
+const JAVA_SECURITY: Place =
+    Unsupported("it is for Java's cryptography; see TlsConfig::crypto_provider for another here");
+const KERBEROS: Place = Unsupported("GSSAPI is not built in: give SaslConfig::mechanism an implementation");
+const OWN_MECHANISM: Place = Unsupported("it names a Java class: give SaslConfig::mechanism an implementation");
+const ASSERTION: Place =
+    Unsupported("tokens by assertion are not built in: give SaslConfig::oauthbearer a TokenProvider");
+const TOKEN_TIMES: Place = Unsupported("a token is asked for while a connection is made, and again before it expires");
+const TOKEN_CHECKS: Place = Unsupported("tokens are checked by the broker");
 const TRANSACTIONS: Place = Unsupported("this version has no transactions; delivery is idempotent without them");
 
 /// Every property of Java's producer, consumer and admin client.
@@ -57,40 +66,93 @@ pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
         "metadata.max.idle.ms",
         Unsupported("topics are tracked until the client is dropped; each costs a line of metadata"),
     ),
-    ("security.protocol", TLS),
-    ("security.providers", TLS),
-    ("ssl.cipher.suites", TLS),
-    ("ssl.enabled.protocols", TLS),
-    ("ssl.endpoint.identification.algorithm", TLS),
-    ("ssl.engine.factory.class", TLS),
-    ("ssl.key.password", TLS),
-    ("ssl.keymanager.algorithm", TLS),
-    ("ssl.keystore.certificate.chain", TLS),
-    ("ssl.keystore.key", TLS),
-    ("ssl.keystore.location", TLS),
-    ("ssl.keystore.password", TLS),
-    ("ssl.keystore.type", TLS),
-    ("ssl.protocol", TLS),
-    ("ssl.provider", TLS),
-    ("ssl.secure.random.implementation", TLS),
-    ("ssl.trustmanager.algorithm", TLS),
-    ("ssl.truststore.certificates", TLS),
-    ("ssl.truststore.location", TLS),
-    ("ssl.truststore.password", TLS),
-    ("ssl.truststore.type", TLS),
-    ("sasl.mechanism", TLS),
-    ("sasl.jaas.config", TLS),
-    ("sasl.client.callback.handler.class", TLS),
-    ("sasl.kerberos.service.name", Unsupported("GSSAPI needs a C library")),
-    ("sasl.login.callback.handler.class", TLS),
-    ("sasl.login.class", TLS),
+    ("security.protocol", Client),
+    ("security.providers", JAVA_SECURITY),
+    (
+        "ssl.cipher.suites",
+        Unsupported("all suites of the provider are safe: see TlsConfig::crypto_provider for others"),
+    ),
+    ("ssl.enabled.protocols", Client),
+    ("ssl.endpoint.identification.algorithm", Client),
+    ("ssl.engine.factory.class", JAVA_SECURITY),
+    ("ssl.key.password", Client),
+    ("ssl.keymanager.algorithm", JAVA_SECURITY),
+    ("ssl.keystore.certificate.chain", Client),
+    ("ssl.keystore.key", Client),
+    ("ssl.keystore.location", Client),
+    (
+        "ssl.keystore.password",
+        Unsupported(
+            "it is for JKS and PKCS12, which are not read: convert to PEM by `openssl pkcs12 -in k.p12 -out k.pem`, whose key is opened by ssl.key.password",
+        ),
+    ),
+    ("ssl.keystore.type", Client),
+    ("ssl.protocol", Client),
+    ("ssl.provider", JAVA_SECURITY),
+    ("ssl.secure.random.implementation", JAVA_SECURITY),
+    ("ssl.trustmanager.algorithm", JAVA_SECURITY),
+    ("ssl.truststore.certificates", Client),
+    ("ssl.truststore.location", Client),
+    (
+        "ssl.truststore.password",
+        Unsupported(
+            "it is for JKS and PKCS12, which are not read: convert to PEM by `keytool -list -rfc -keystore t.jks > t.pem`, which needs no password then",
+        ),
+    ),
+    ("ssl.truststore.type", Client),
+    ("sasl.mechanism", Client),
+    ("sasl.jaas.config", Client),
+    ("sasl.client.callback.handler.class", OWN_MECHANISM),
+    ("sasl.kerberos.service.name", KERBEROS),
+    ("sasl.kerberos.kinit.cmd", KERBEROS),
+    ("sasl.kerberos.min.time.before.relogin", KERBEROS),
+    ("sasl.kerberos.ticket.renew.jitter", KERBEROS),
+    ("sasl.kerberos.ticket.renew.window.factor", KERBEROS),
+    ("sasl.login.callback.handler.class", Client),
+    ("sasl.login.class", OWN_MECHANISM),
+    ("sasl.login.connect.timeout.ms", TOKEN_TIMES),
+    ("sasl.login.read.timeout.ms", TOKEN_TIMES),
+    ("sasl.login.retry.backoff.ms", Client),
+    ("sasl.login.retry.backoff.max.ms", Client),
+    ("sasl.login.refresh.buffer.seconds", TOKEN_TIMES),
+    ("sasl.login.refresh.min.period.seconds", TOKEN_TIMES),
+    ("sasl.login.refresh.window.factor", TOKEN_TIMES),
+    ("sasl.login.refresh.window.jitter", TOKEN_TIMES),
+    ("sasl.oauthbearer.token.endpoint.url", Client),
+    ("sasl.oauthbearer.client.credentials.client.id", Client),
+    ("sasl.oauthbearer.client.credentials.client.secret", Client),
+    ("sasl.oauthbearer.scope", Client),
+    ("sasl.oauthbearer.assertion.algorithm", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.aud", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.exp.seconds", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.iss", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.jti.include", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.nbf.seconds", ASSERTION),
+    ("sasl.oauthbearer.assertion.claim.sub", ASSERTION),
+    ("sasl.oauthbearer.assertion.file", ASSERTION),
+    ("sasl.oauthbearer.assertion.private.key.file", ASSERTION),
+    ("sasl.oauthbearer.assertion.private.key.passphrase", ASSERTION),
+    ("sasl.oauthbearer.assertion.template.file", ASSERTION),
+    ("sasl.oauthbearer.jwt.retriever.class", ASSERTION),
+    ("sasl.oauthbearer.jwt.validator.class", TOKEN_CHECKS),
+    ("sasl.oauthbearer.clock.skew.seconds", TOKEN_CHECKS),
+    ("sasl.oauthbearer.expected.audience", TOKEN_CHECKS),
+    ("sasl.oauthbearer.expected.issuer", TOKEN_CHECKS),
+    ("sasl.oauthbearer.jwks.endpoint.refresh.ms", TOKEN_CHECKS),
+    ("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", TOKEN_CHECKS),
+    ("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", TOKEN_CHECKS),
+    ("sasl.oauthbearer.jwks.endpoint.url", TOKEN_CHECKS),
+    ("sasl.oauthbearer.scope.claim.name", TOKEN_CHECKS),
+    ("sasl.oauthbearer.sub.claim.name", TOKEN_CHECKS),
+    ("sasl.oauthbearer.header.urlencode", Client),
+    ("bootstrap.controllers", Unsupported("brokers are asked, not controllers: give bootstrap.servers")),
     ("metric.reporters", METRICS),
     ("metrics.num.samples", METRICS),
     ("metrics.recording.level", METRICS),
     ("metrics.sample.window.ms", METRICS),
     ("auto.include.jmx.reporter", METRICS),
     ("enable.metrics.push", METRICS),
-    ("config.providers", CLASSES),
+    ("config.providers", Client),
     ("interceptor.classes", CLASSES),
     // producer
     ("acks", Producer),
@@ -124,7 +186,7 @@ pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
     ("heartbeat.interval.ms", Consumer),
     ("session.timeout.ms", Consumer),
     ("max.poll.interval.ms", Consumer),
-    ("max.poll.records", Consumer),
+    ("max.poll.records", Unsupported("records are handed over as they come: see fetch.buffer.bytes and run_batches()")),
     ("partition.assignment.strategy", Consumer),
     ("auto.offset.reset", Consumer),
     ("auto.commit.interval.ms", Consumer),
@@ -139,3 +201,43 @@ pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
     ("key.deserializer", CLASSES),
     ("value.deserializer", CLASSES),
 ];
+
+/// Whether a property's value is never shown. A name that sounds secret is, whether it is known or not.
+pub(crate) fn is_secret(name: &str) -> bool {
+    const PARTS: [&str; 9] = [
+        "password",
+        "passphrase",
+        "secret",
+        "token",
+        "jaas",
+        "keystore.key",
+        "key.pem",
+        "credential",
+        "oauthbearer.config",
+    ];
+    let name = name.to_ascii_lowercase().replace('_', ".");
+    // Where tokens come from is not.
+    let known = ["sasl.oauthbearer.token.endpoint.url", "sasl.oauthbearer.client.credentials.client.id"];
+    let public = known.contains(&name.as_str()) || name == "dangerously.allow.cleartext.credentials";
+    !public && PARTS.iter().any(|part| name.contains(part))
+}
+
+/// Java's config providers that are built in here, under the names that their documentation gives them.
+const PROVIDERS: [(&str, &str); 3] =
+    [("env", "EnvVarConfigProvider"), ("file", "FileConfigProvider"), ("directory", "DirectoryConfigProvider")];
+const PROVIDER_NAMES: &str = "env, file and directory, which are always there, with Kafka's class of each";
+
+/// `config.providers`: accepted, for placeholders are resolved anyway.
+pub(crate) fn providers(raw: &Raw<'_>) -> Result<(), ConfigError> {
+    let known = |name: &String| PROVIDERS.iter().any(|known| known.0 == name);
+    if raw.list().iter().all(known) { Ok(()) } else { Err(raw.expected(PROVIDER_NAMES)) }
+}
+
+/// `config.providers.NAME.class`, and anything else of the kind.
+pub(crate) fn provider_class(raw: &Raw<'_>) -> Result<(), ConfigError> {
+    let fits = PROVIDERS.iter().any(|(name, class)| {
+        raw.name == format!("config.providers.{name}.class")
+            && raw.text() == format!("org.apache.kafka.common.config.provider.{class}")
+    });
+    if fits { Ok(()) } else { Err(raw.expected(PROVIDER_NAMES)) }
+}

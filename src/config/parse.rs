@@ -6,18 +6,23 @@ use std::time::Duration;
 use super::ConfigError;
 
 /// A property as it was given, for error texts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Raw<'a> {
     /// Its name.
     pub(crate) name: &'a str,
-    /// Its text.
+    /// Its text, with what its placeholders stand for.
     pub(crate) value: &'a str,
+    /// What error texts may show of it: the text as it was given, before anything was put in; nothing of a secret.
+    pub(crate) shown: &'a str,
 }
+
+/// What is shown of a secret.
+pub(crate) const HIDDEN: &str = "***";
 
 impl<'a> Raw<'a> {
     /// The error that says what the value should have been.
     pub(crate) fn expected(&self, expected: impl Into<String>) -> ConfigError {
-        ConfigError::Value { name: self.name.to_owned(), value: self.value.to_owned(), expected: expected.into() }
+        ConfigError::Value { name: self.name.to_owned(), value: self.shown.to_owned(), expected: expected.into() }
     }
 
     /// The text without blanks around it.

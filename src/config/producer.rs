@@ -112,7 +112,7 @@ impl ProducerConfig {
 
 impl Settings for ProducerConfig {
     const PLACE: &'static str = "producer";
-    const TABLE: &'static [Setting<Self>] = &[
+    const TABLES: &'static [&'static [Setting<Self>]] = &[&[
         Setting {
             name: "acks",
             set: |config, raw| {
@@ -143,6 +143,14 @@ impl Settings for ProducerConfig {
                 use Compression::*;
                 let words = [None, Gzip, Snappy, Lz4, Zstd].map(|codec| (codec.name(), codec));
                 raw.one_of(&words).map(|codec| config.compression = codec)
+            },
+        },
+        Setting {
+            name: "compression.level",
+            set: |config, raw| {
+                let level = raw.number("a level of the codec (-1: its own default)", -131_072..=22)?;
+                config.compression_level = Some(level).filter(|level| *level != -1);
+                Ok(())
             },
         },
         Setting {
@@ -232,5 +240,5 @@ impl Settings for ProducerConfig {
             name: "spool.adopt",
             set: |config, raw| raw.boolean().map(|adopt| config.spool_settings().adopt = adopt),
         },
-    ];
+    ]];
 }

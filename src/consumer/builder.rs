@@ -14,7 +14,7 @@ use super::run::Summary;
 use super::start::Consumer;
 use crate::client::Client;
 use crate::config::{Assignor, GroupProtocol, OnDataLoss, OnFailure, Order, RetryTopic};
-use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Settings};
+use crate::config::{ConfigError, ConsumerConfig, OffsetReset, OutOfRange, Properties, Settings};
 use crate::core::consume::pattern::TopicPattern;
 use crate::error::ConsumeError;
 use crate::io::inbox::{Inbox, Stats};
@@ -124,6 +124,16 @@ impl ConsumerBuilder {
     /// Sets a property by its name in Kafka's Java client, or ours. One that does not fit is told by `build` and `run`.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         if let Err(error) = self.config.set_property(name, value) {
+            self.refused.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Sets those of the properties that are a consumer's; the others are left to whom they belong to. What does not fit, a
+    /// name that nobody knows, and a `group.id` that is another group than this consumer's, is told by `build` and `run`,
+    /// with file and line.
+    pub fn properties(mut self, properties: &Properties) -> Self {
+        if let Err(error) = properties.apply(&mut self.config) {
             self.refused.get_or_insert(error);
         }
         self
@@ -337,6 +347,15 @@ impl ConsumerBuilder {
         }
         self.config.validate()?;
         let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()).into());
+        match (&self.config.group_id, self.group.as_deref()) {
+            (Some(id), Some(group)) if id != group => {
+                return conflict(&format!("group.id is {id:?}, and the consumer was made for group {group:?}"));
+            }
+            (Some(id), None) => {
+                return conflict(&format!("group.id is {id:?}, and the consumer was made without a group"));
+            }
+            (Some(_), Some(_)) | (None, _) => {}
+        }
         let pattern = match self.pattern.as_deref().map(TopicPattern::new).transpose() {
             Ok(pattern) => pattern,
             Err(error) => return conflict(&format!("pattern() takes a regular expression: {error}")),

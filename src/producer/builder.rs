@@ -2,7 +2,7 @@
 
 use super::Producer;
 use crate::client::Client;
-use crate::config::{ConfigError, Durability, ProducerConfig, Settings, SpoolConfig};
+use crate::config::{ConfigError, Durability, ProducerConfig, Properties, Settings, SpoolConfig};
 use crate::core::produce::partitioner::{DefaultPartitioner, Partitioner};
 use crate::error::{BuildError, SpoolError};
 use crate::io::sender::shared::{Shared, SpoolSide};
@@ -43,6 +43,15 @@ impl ProducerBuilder {
     /// Sets a property by Kafka's name, such as `linger.ms`. What does not fit is told by the build.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         if let Err(error) = self.config.set_property(name, value) {
+            self.refused.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Sets those of the properties that are a producer's; the others are left to whom they belong to. What does not fit,
+    /// and a name that nobody knows, is told by the build, with file and line.
+    pub fn properties(mut self, properties: &Properties) -> Self {
+        if let Err(error) = properties.apply(&mut self.config) {
             self.refused.get_or_insert(error);
         }
         self
