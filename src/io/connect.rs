@@ -10,15 +10,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
-use zeroize::Zeroize;
 
-use super::connection::{BrokerAddress, Connection, Established};
+use super::connection::{BrokerAddress, Connection, Established, Session};
+use super::refusals::Refusals;
 use super::sasl;
 use super::stream::Stream;
 use super::thread::IoThread;
 use super::tls::TlsContext;
 use crate::config::{ClientConfig, ConfigError, SaslConfig};
-use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure, TlsFailure};
+use crate::error::{CallError, CallErrorKind, ConnectCause, ConnectFailure, SaslFailure, TlsFailure};
 use crate::metrics::Counters;
 use crate::types::BrokerId;
 use crate::wire::frame::{FrameDecoder, SpareBuffers};
@@ -54,6 +54,7 @@ pub(super) struct Connector {
 pub(crate) struct Secured {
     pub(super) tls: Option<TlsContext>,
     pub(super) sasl: Option<SaslConfig>,
+    pub(super) refusals: Refusals,
 }
 
 impl Secured {
@@ -69,20 +70,33 @@ impl Secured {
         {
             warn!(mechanism = sasl.mechanism.name(), "credentials are sent in the clear: whoever listens can use them");
         }
-        Ok(Secured { tls, sasl: security.sasl })
+        Ok(Secured { tls, sasl: security.sasl, refusals: Refusals::default() })
     }
 }
 
 impl Connector {
-    /// Connects to the first of the target's addresses that answers the handshake within `limit` each.
+    /// Connects to the first of the target's addresses that answers the handshake within `limit` each. An address that
+    /// refused the credentials is left alone for a while; what it said is said again.
     pub(super) async fn connect(&self, target: &Target, limit: Duration) -> Result<Connection, CallError> {
+        let (refusals, pause) = (&self.security.refusals, self.config.reconnect_backoff_max);
+        if let Some(failures) = refusals.standing(&target.host, target.port, pause, self.thread.now()) {
+            return Err(self.failed(target, failures));
+        }
+        let outcome = self.try_addresses(target, limit).await;
+        let failures = outcome.as_ref().err().map_or(&[][..], Vec::as_slice);
+        let now = (self.thread.now(), self.thread.random().next());
+        refusals.note(&target.host, target.port, failures, pause, now);
+        outcome.map_err(|failures| self.failed(target, failures))
+    }
+
+    async fn try_addresses(&self, target: &Target, limit: Duration) -> Result<Connection, Vec<ConnectFailure>> {
         let name = format!("{}:{}", target.host, target.port);
         let addresses = match timeout(limit, lookup_host((&*target.host, target.port))).await {
             Ok(Ok(addresses)) => addresses.collect(),
-            Ok(Err(error)) => return Err(self.failed(target, vec![lookup_failure(name, error)])),
+            Ok(Err(error)) => return Err(vec![lookup_failure(name, error)]),
             Err(_) => {
                 let cause = ConnectCause::Lookup(format!("no answer within {limit:?}"));
-                return Err(self.failed(target, vec![ConnectFailure { address: name, cause }]));
+                return Err(vec![ConnectFailure { address: name, cause }]);
             }
         };
         let mut addresses: Vec<SocketAddr> = addresses;
@@ -105,7 +119,12 @@ impl Connector {
                 Err(cause) => {
                     debug!(broker = target.broker, %address, %cause, "cannot connect");
                     self.counters.connect_failures.add(1);
+                    // The same broker by another address refuses the same credentials, and counts the attempts.
+                    let refused = matches!(cause, ConnectCause::Sasl(SaslFailure::Refused { .. }));
                     failures.push(ConnectFailure { address: address.to_string(), cause });
+                    if refused {
+                        break;
+                    }
                 }
             }
         }
@@ -113,7 +132,7 @@ impl Connector {
             let cause = ConnectCause::Lookup("the name has no address".to_owned());
             failures.push(ConnectFailure { address: name, cause });
         }
-        Err(self.failed(target, failures))
+        Err(failures)
     }
 
     fn failed(&self, target: &Target, failures: Vec<ConnectFailure>) -> CallError {
@@ -161,13 +180,16 @@ impl Connector {
             return Err(ConnectCause::Broker(code));
         }
         let versions = ApiVersions::new(&answer);
+        let mut session = None;
         if let Some(sasl) = &self.security.sasl {
             let authenticated = sasl::authenticate(sasl, host, &mut greeting, &versions, next_correlation).await?;
             next_correlation = authenticated.next_correlation;
+            let (mechanism, host) = (sasl.mechanism.clone(), Arc::from(host));
+            session = authenticated.lifetime.map(|lifetime| Session { mechanism, host, lifetime });
         }
         let mut decoder = greeting.decoder;
         decoder.set_limit(self.config.max_response_bytes);
-        Ok(Established { stream: greeting.stream, decoder, versions, next_correlation })
+        Ok(Established { stream: greeting.stream, decoder, versions, next_correlation, session })
     }
 
     async fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
@@ -214,10 +236,7 @@ impl Greeting<'_> {
         let parts = encode_request(request, version, correlation, self.client_id).map_err(ConnectCause::Wire)?;
         for part in parts {
             let written = self.stream.write_all(&part).await;
-            // It may hold a password. Nobody else has the part, so this is the last copy in our hands.
-            if let Ok(mut part) = part.try_into_mut() {
-                part.zeroize();
-            }
+            sasl::wipe(part);
             if let Err(error) = written {
                 return Err(self.broken(error).await);
             }

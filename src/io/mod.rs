@@ -17,6 +17,7 @@ pub(crate) mod offsets;
 #[cfg(feature = "oidc")]
 pub(crate) mod oidc;
 pub(crate) mod random;
+pub(crate) mod refusals;
 pub(crate) mod sasl;
 pub(crate) mod sender;
 pub(crate) mod spool;

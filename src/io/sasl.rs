@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tracing::debug;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::connect::Greeting;
 use crate::config::SaslConfig;
@@ -176,3 +176,13 @@ impl AsRef<[u8]> for Cleared {
         &self.0
     }
 }
+
+/// Overwrites what was sent, for it may hold a password, if nobody else has it any more.
+pub(super) fn wipe(part: Bytes) {
+    if let Ok(mut part) = part.try_into_mut() {
+        part.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests;

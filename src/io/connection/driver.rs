@@ -1,5 +1,7 @@
 //! The task that owns a connection's socket. One fixed order: take what is queued, write, read, timers.
 
+mod reauthentication;
+
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -21,6 +23,8 @@ use crate::io::stream::Stream;
 use crate::sync::lock;
 use crate::wire::correlation_id;
 use crate::wire::frame::FrameDecoder;
+pub(super) use reauthentication::Reauthentication;
+pub(in crate::io) use reauthentication::Session;
 
 /// Parts given to the kernel in one write.
 const MAX_SLICES: usize = 64;
@@ -45,6 +49,9 @@ pub(super) struct Driver {
     idle: Option<Duration>,
     last_traffic: Instant,
     throttled_until: Option<Instant>,
+    reauthentication: Option<Reauthentication>,
+    /// Something changed behind what this round has passed already.
+    go_round: bool,
     sleep: Pin<Box<Sleep>>,
     armed: Instant,
     ended: Option<End>,
@@ -72,7 +79,13 @@ impl From<CallErrorKind> for End {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, stream: Stream, decoder: FrameDecoder, idle: Option<Duration>) -> Driver {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        stream: Stream,
+        decoder: FrameDecoder,
+        idle: Option<Duration>,
+        reauthentication: Option<Reauthentication>,
+    ) -> Driver {
         let now = Instant::now();
         shared.counters.connections.add(1);
         shared.counters.connects.add(1);
@@ -89,6 +102,8 @@ impl Driver {
             idle,
             last_traffic: now,
             throttled_until: None,
+            reauthentication,
+            go_round: false,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: now,
             ended: None,
@@ -98,6 +113,7 @@ impl Driver {
     /// Serves the connection until it ends; whoever still waits then learns why (see [`Drop`]).
     pub(super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
+        let end = self.refused_silently(end);
         if self.is_quiet() {
             self.stream.say_goodbye().await;
         }
@@ -106,6 +122,9 @@ impl Driver {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let mut now = Instant::now();
+        if let Err(end) = self.reauthenticate(cx, now) {
+            return Poll::Ready(end);
+        }
         if let Some(end) = self.take_queued(cx, now) {
             return Poll::Ready(end);
         }
@@ -119,12 +138,16 @@ impl Driver {
         if self.is_quiet() && lock(&self.shared.queue).is_drained() {
             return Poll::Ready(CallErrorKind::Closed.into());
         }
+        if std::mem::take(&mut self.go_round) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             let due = self.next_due(now);
             if due <= now {
                 match self.handle_due(now) {
                     Some(end) => return Poll::Ready(end),
-                    // A throttle is over: go round for what was held back.
+                    // A throttle is over, or it is time to authenticate again: go round for what was held back.
                     None => {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
@@ -143,7 +166,7 @@ impl Driver {
         }
     }
 
-    /// Moves what is queued to the socket's side, unless the broker wants silence.
+    /// Moves what is queued to the socket's side, unless the broker wants silence, or to know first who this is.
     fn take_queued(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<End> {
         let mut queue = lock(&self.shared.queue);
         if !queue.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -154,6 +177,9 @@ impl Driver {
         }
         if self.throttled_until.take().is_some() {
             queue.throttled_until = None;
+        }
+        if self.reauthentication.as_ref().is_some_and(|session| session.holds(now)) {
+            return None;
         }
         let requests = std::mem::take(&mut queue.requests);
         drop(queue);
@@ -172,7 +198,7 @@ impl Driver {
             let deadline = after(now, request.ticket.timeout);
             let entry = InFlight { start, end: self.queued, deadline, ticket: request.ticket };
             match entry.ticket.waiter {
-                Waiter::Answer(_) => self.in_flight.push_back(entry),
+                Waiter::Answer(_) | Waiter::Sasl => self.in_flight.push_back(entry),
                 Waiter::Written(_) => self.unanswered.push_back(entry),
             }
         }
@@ -273,12 +299,14 @@ impl Driver {
                 bytes = frame.len(),
                 "answer"
             );
-            if let Waiter::Answer(take) = entry.ticket.waiter {
-                take(Ok(frame), &mut |silence| {
+            match entry.ticket.waiter {
+                Waiter::Answer(take) => take(Ok(frame), &mut |silence| {
                     if !silence.is_zero() {
                         self.throttle(now + silence, silence);
                     }
-                });
+                }),
+                Waiter::Sasl => self.sasl_answered(entry.ticket.api, entry.ticket.version, frame, now)?,
+                Waiter::Written(_) => {}
             }
         }
         Ok(())
@@ -301,7 +329,8 @@ impl Driver {
     fn next_due(&self, now: Instant) -> Instant {
         let deadlines = self.in_flight.iter().chain(&self.unanswered).map(|entry| entry.deadline);
         let idle = self.idle.filter(|_| self.is_quiet()).map(|idle| after(self.last_traffic, idle));
-        deadlines.chain(idle).chain(self.throttled_until).min().unwrap_or(now + FAR)
+        let session = self.reauthentication.as_ref().and_then(Reauthentication::due);
+        deadlines.chain(idle).chain(self.throttled_until).chain(session).min().unwrap_or(now + FAR)
     }
 
     fn handle_due(&mut self, now: Instant) -> Option<End> {
@@ -314,6 +343,9 @@ impl Driver {
             return Some(End { why: CallErrorKind::Disconnected(why), timed_out: Some(entry.ticket.correlation) });
         }
         if self.throttled_until.is_some_and(|until| until <= now) {
+            return None;
+        }
+        if self.reauthentication.as_ref().and_then(Reauthentication::due).is_some_and(|due| due <= now) {
             return None;
         }
         // What was queued but not taken (a submission raced with this timer) is told that it was not sent.

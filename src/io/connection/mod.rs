@@ -30,7 +30,8 @@ use crate::sync::lock;
 use crate::types::BrokerId;
 use crate::wire::frame::FrameDecoder;
 use crate::wire::{ApiKey, ApiVersions, Request, WireError, encode_request, split_response_header};
-use driver::Driver;
+pub(super) use driver::Session;
+use driver::{Driver, Reauthentication};
 pub(crate) use throttle::Throttled;
 
 /// A connection that has shaken hands. When the last clone is dropped it is closed, after what is in flight.
@@ -86,6 +87,12 @@ impl Queue {
     fn is_drained(&self) -> bool {
         self.draining && self.requests.is_empty()
     }
+
+    /// The next request's number.
+    fn take_correlation(&mut self) -> i32 {
+        let next = self.next_correlation.checked_add(1).unwrap_or(0);
+        std::mem::replace(&mut self.next_correlation, next)
+    }
 }
 
 /// A request on its way to the driver.
@@ -110,6 +117,8 @@ enum Waiter {
     Answer(AnswerFn),
     /// acks=0: the broker does not answer.
     Written(oneshot::Sender<Result<(), CallError>>),
+    /// The driver itself.
+    Sasl,
 }
 
 /// The answer to a request. Resolves under any executor.
@@ -137,6 +146,8 @@ pub(super) struct Established {
     pub(super) decoder: FrameDecoder,
     pub(super) versions: ApiVersions,
     pub(super) next_correlation: i32,
+    /// When the broker wants to be told again who this is.
+    pub(super) session: Option<Session>,
 }
 
 impl Connection {
@@ -166,7 +177,8 @@ impl Connection {
             in_flight: AtomicUsize::new(0),
         });
         let idle = Some(config.connections_max_idle).filter(|idle| !idle.is_zero());
-        let driver = Driver::new(shared.clone(), established.stream, established.decoder, idle);
+        let session = established.session.map(|session| Reauthentication::new(session, config.request_timeout));
+        let driver = Driver::new(shared.clone(), established.stream, established.decoder, idle, session);
         thread.spawn(driver.run());
         Connection { handle: Arc::new(Handle { shared }) }
     }
@@ -300,7 +312,7 @@ impl Shared {
                 self.fail(ticket, CallErrorKind::Wire(error), false);
             }
             Ok(parts) => {
-                queue.next_correlation = queue.next_correlation.checked_add(1).unwrap_or(0);
+                queue.take_correlation();
                 queue.requests.push_back(Outgoing { parts, ticket });
                 let waker = queue.waker.take();
                 drop(queue);
@@ -320,6 +332,7 @@ impl Shared {
             Waiter::Written(give) => {
                 let _ = give.send(Err(error));
             }
+            Waiter::Sasl => {}
         }
     }
 
