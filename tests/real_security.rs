@@ -310,7 +310,8 @@ fn a_missing_permission_is_named() {
             for part in parts {
                 assert!(error.contains(part), "{principal}, {story}: {part:?} is missing: {error}");
             }
-            errors.push(error);
+            let port = if principal == "User:CN=bob" { "MUTUAL" } else { "SASL_SSL" };
+            errors.push(error.replace(&cluster.bootstrap_of(port)[0], "the broker"));
         };
         let send = |topic: &str| {
             wait(async {
