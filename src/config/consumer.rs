@@ -12,7 +12,8 @@ use crate::types::IsolationLevel;
 #[non_exhaustive]
 pub struct ConsumerConfig {
     /// `group.id`: the group. Default none. It is for files that are made for Java: the group is named where the consumer
-    /// is made, by [`Client::consumer`](crate::Client::consumer), and another one here is an error.
+    /// is made, by [`Client::consumer`](crate::Client::consumer), and another one here is an error. A consumer made without a
+    /// group stays without.
     pub group_id: Option<String>,
     /// `group.instance.id`: makes this a static member (KIP-345), whose restart within the session timeout moves no
     /// partition. Default none. Two running members of the same id fence each other.
