@@ -13,18 +13,18 @@ const LEAST: usize = 3;
 /// `words` with three stars for each piece of `sent`; none of them when they hold one in base64 or hexadecimal.
 pub(crate) fn without(words: &str, sent: &[u8]) -> String {
     let parts = || sent.split(|byte| *byte < b' ').filter(|part| part.len() >= LEAST);
-    if parts().any(|part| encoded(words, part)) {
+    // A bearer token stands behind a word of its own.
+    let wholes = || parts().chain(parts().filter_map(|part| part.rsplit(|byte| *byte == b' ').next()));
+    if wholes().filter(|whole| whole.len() >= LEAST).any(|whole| encoded(words, whole)) {
         return "its words repeat the credentials, and are not shown".to_owned();
     }
     let mut hidden = vec![false; words.len()];
     let mut hide = |from: usize, len: usize| hidden.iter_mut().skip(from).take(len).for_each(|byte| *byte = true);
-    for part in parts() {
-        // A bearer token stands behind a word of its own.
-        let last = part.rsplit(|byte| *byte == b' ').next().unwrap_or(part);
-        for whole in [part, last].into_iter().filter(|whole| whole.len() >= LEAST) {
-            places(words, whole).for_each(|at| hide(at, whole.len()));
-        }
-        part.windows(RUN).for_each(|run| places(words, run).for_each(|at| hide(at, RUN)));
+    for whole in wholes().filter(|whole| whole.len() >= LEAST) {
+        places(words, whole).for_each(|at| hide(at, whole.len()));
+    }
+    for run in parts().flat_map(|part| part.windows(RUN)) {
+        places(words, run).for_each(|at| hide(at, RUN));
     }
     let mut shown = String::with_capacity(words.len());
     let mut before = false;
@@ -86,6 +86,7 @@ mod tests {
             assert_eq!(without(&STANDARD.encode(format!("{around}pa ss-word{around}")), PLAIN), none);
         }
         assert_eq!(without(&STANDARD.encode(PLAIN), PLAIN), none);
+        assert_eq!(without(&STANDARD.encode("Bearer eyJhbGciOi.e30.x_y"), BEARER), none);
         assert_eq!(without("70612073732D776F7264", PLAIN), none);
     }
 
