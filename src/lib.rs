@@ -59,3 +59,7 @@ mod groups_chapter {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/consumer.md")]
 mod consumer_chapter {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/connecting.md")]
+mod connecting_chapter {}

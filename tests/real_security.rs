@@ -13,7 +13,7 @@ use indelible::{
     SaslMechanism, TlsConfig, Token,
 };
 use proto_tests::certs::Authority;
-use proto_tests::real::{RealCluster, unsigned_token};
+use proto_tests::real::{Operation, RealCluster, Resource, unsigned_token};
 use real_support::load::Load;
 use real_support::secure::{PASSWORD, at, by, guarded, tls};
 use zeroize::Zeroizing;
@@ -29,7 +29,8 @@ const SHORT_CLEAR: &str = "listener.name.sasl_plaintext.plain.connections.max.re
 /// One broker for all tests of this program; it ends with the process.
 static CLUSTER: LazyLock<RealCluster> = LazyLock::new(|| {
     let session = SESSION.as_millis().to_string();
-    RealCluster::start(guarded().brokers(1).config(SHORT, &session).config(SHORT_CLEAR, &session)).unwrap()
+    RealCluster::start(guarded().user("bob", PASSWORD).brokers(1).config(SHORT, &session).config(SHORT_CLEAR, &session))
+        .unwrap()
 });
 
 /// Each of the ways in which alice can say who she is.
@@ -107,11 +108,11 @@ impl SaslMechanism for Unheard {
 
 impl SaslExchange for Unheard {
     fn first(&mut self) -> Result<Zeroizing<Vec<u8>>, SaslError> {
-        unreachable!("no broker has this mechanism")
+        Ok(Zeroizing::new(b"nobody asks for this".to_vec()))
     }
 
     fn next(&mut self, _: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, SaslError> {
-        unreachable!("no broker has this mechanism")
+        Err(SaslError::Refused("nobody answers this".to_owned()))
     }
 }
 
@@ -278,4 +279,85 @@ fn sessions_are_renewed_under_load() {
     // A broker that does not end sessions would prove nothing.
     let tokens = asked.load(Ordering::Relaxed);
     assert!(tokens >= LIFETIMES as usize, "{tokens} tokens in {LIFETIMES} lifetimes");
+}
+
+/// Bob, in each of the ways in which he may come: the names that the rules have for him, and a client.
+fn bob() -> Vec<(&'static str, Client)> {
+    let cluster = &*CLUSTER;
+    let issued = cluster.certificates().client("bob");
+    let certificate = tls(cluster).client_certificate_pem(issued.chain, issued.key);
+    let token = SaslConfig::oauthbearer(Token::new(unsigned_token("bob's token", 600)));
+    [
+        ("User:bob", by(cluster, "SASL_SSL", Some(SaslConfig::scram_sha_256("bob", PASSWORD)))),
+        ("User:bob's token", by(cluster, "SASL_SSL", Some(token))),
+        ("User:CN=bob", Client::builder(cluster.bootstrap_of("MUTUAL")).tls(certificate)),
+    ]
+    .map(|(principal, builder)| (principal, wait(builder.build()).unwrap()))
+    .into()
+}
+
+/// What a principal may not do fails with the permission that is missing, the same for whoever asks; what it may do works.
+#[test]
+fn a_missing_permission_is_named() {
+    let cluster = &*CLUSTER;
+    let [written, read] = ["written", "read"].map(|name| topic_of(cluster, name, 1, 1, &[]));
+    let mut told: Vec<Vec<String>> = Vec::new();
+    for (principal, client) in bob() {
+        let mut errors = Vec::new();
+        let mut refused = |story: &str, error: String, parts: &[&str]| {
+            println!("{principal}, {story}: {error}");
+            assert_eq!(error.lines().count(), 1, "{story}: {error}");
+            for part in parts {
+                assert!(error.contains(part), "{principal}, {story}: {part:?} is missing: {error}");
+            }
+            let port = if principal == "User:CN=bob" { "MUTUAL" } else { "SASL_SSL" };
+            errors.push(error.replace(&cluster.bootstrap_of(port)[0], "the broker"));
+        };
+        let send = |topic: &str| {
+            wait(async {
+                let producer = client.producer().build().await.map_err(|error| error.to_string())?;
+                let receipt = producer.send(Record::to(topic).partition(0).value("a")).await;
+                receipt.map_err(|error| error.to_string())?.delivered().await.map_err(|error| error.to_string())
+            })
+        };
+        let nothing = |_: indelible::Delivery| std::future::ready(Ok::<_, std::io::Error>(()));
+        let fetch = |topic: &str| {
+            let consumer = client.consumer_without_group().assign([(topic, 0)]).stop_after(1);
+            wait(consumer.run(nothing)).map_err(|error| error.to_string())
+        };
+        let join = |topic: &str| {
+            let consumer = client.consumer("closed group").topics([topic]).stop_after(1);
+            wait(consumer.run(nothing)).map_err(|error| error.to_string())
+        };
+        let create = || wait(client.admin().create_topics([NewTopic::new("of-bob").partitions(1)]));
+        // Nothing is allowed at all, to begin with: not even to see the topic, and no WRITE anywhere.
+        refused("sees nothing", send(&written).unwrap_err(), &[&written, "not authorized", "WRITE"]);
+        refused("creates", create().unwrap_err().to_string(), &["of-bob", "CREATE"]);
+
+        cluster.allow(principal, Operation::Read, &[Resource::Topic(&read)]).unwrap();
+        real_support::until("the rule", || {
+            wait(client.admin().describe_topics([read.as_str()])).map_err(|e| e.to_string())
+        });
+        // The producer's id is refused, which any WRITE would give.
+        refused("no WRITE anywhere", send(&read).unwrap_err(), &["uthoriz", "WRITE"]);
+        refused("no READ on the group", join(&read).unwrap_err(), &["closed group", "uthoriz", "READ"]);
+        refused(
+            "deletes",
+            wait(client.admin().delete_topics([read.as_str()])).unwrap_err().to_string(),
+            &[&read, "DELETE"],
+        );
+
+        cluster.allow(principal, Operation::Write, &[Resource::Topic(&written)]).unwrap();
+        real_support::until("the rule", || {
+            wait(client.admin().describe_topics([written.as_str()])).map_err(|e| e.to_string())
+        });
+        send(&written).unwrap();
+        refused("no READ", fetch(&written).unwrap_err(), &[&written, "uthoriz", "READ"]);
+        refused("no WRITE", send(&read).unwrap_err(), &[&read, "uthoriz", "WRITE"]);
+
+        told.push(errors);
+    }
+    for others in &told[1..] {
+        assert_eq!(&told[0], others);
+    }
 }

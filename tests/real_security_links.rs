@@ -66,6 +66,7 @@ fn a_thousand_reconnects(broker: &Proxied) {
     for _ in 0..20 {
         drop(wait(builder().build()).unwrap());
     }
+    broker.mend();
     until("the threads and files of clients to be gone", || {
         let now = held();
         if now.0 <= before.0 && now.1 <= before.1 { Ok(()) } else { Err(format!("{before:?}, now {now:?}")) }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indelible::types::{Acks, Compression};
-use indelible::{Durability, OnUnknown, SpoolConfig};
+use indelible::{Durability, OnUnknown, ProducerBuilder, SpoolConfig};
 
 mod group;
 mod spool;
@@ -113,10 +113,22 @@ Exit codes: 0 all delivered (with --no-wait: on disk), 1 not all, 2 usage, 3 clu
 /// Where the cluster is.
 #[derive(Debug, Args)]
 pub(crate) struct ClusterOptions {
-    /// Brokers to start from: host:port[,host:port]...
-    #[arg(long, short = 'b', value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    /// Brokers to start from: host:port[,host:port]... Needed unless a property names them
+    #[arg(long, short = 'b', value_name = "HOST:PORT", value_delimiter = ',')]
     pub(crate) bootstrap: Vec<String>,
-    /// A property by its name in Kafka's Java client, such as linger.ms=20; may be repeated
+    #[command(flatten)]
+    pub(crate) properties: PropertyOptions,
+}
+
+/// Settings by their names.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct PropertyOptions {
+    /// Properties from a file, as Kafka's own tools have it: name=value on each line, bootstrap.servers, security.protocol
+    /// and passwords among them. --config and other options go over it
+    #[arg(long, short = 'F', value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+    /// A property by its name in Kafka's Java client, or librdkafka's, such as linger.ms=20; may be repeated. ${env:NAME}
+    /// and ${file:PATH:KEY} in a value keep passwords out of the command line
     #[arg(long = "config", short = 'X', value_name = "KEY=VALUE")]
     pub(crate) config: Vec<String>,
 }
@@ -195,6 +207,18 @@ impl PolicyOptions {
         self.on_unknown == Some(UnknownChoice::Resend)
     }
 
+    /// Sets what was given, over what properties said.
+    pub(crate) fn over(&self, mut builder: ProducerBuilder) -> ProducerBuilder {
+        if let Some(choice) = self.on_unknown {
+            let word = match choice {
+                UnknownChoice::Park => "park",
+                UnknownChoice::Resend => "resend",
+            };
+            builder = builder.property("spool.on.unknown", word);
+        }
+        if self.adopt { builder.property("spool.adopt", "true") } else { builder }
+    }
+
     /// As settings of a spool.
     pub(crate) fn apply(&self, spool: &mut SpoolConfig) {
         if let Some(choice) = self.on_unknown {
@@ -235,15 +259,15 @@ pub(crate) struct ConsumeOptions {
     #[arg(long, short = 't', value_name = "T[,T]", value_delimiter = ',', required_unless_present = "pattern")]
     pub(crate) topic: Vec<String>,
     /// All topics whose whole name matches this regular expression, those included that are made later
-    #[arg(long, value_name = "REGEX", requires = "group", conflicts_with_all = ["topic", "offset", "partition"])]
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["topic", "offset", "partition"])]
     pub(crate) pattern: Option<String>,
-    /// The group whose members share the topics, and that the progress is committed for; without one all partitions are
-    /// read, and nothing is committed
+    /// The group whose members share the topics, and that the progress is committed for; without one, here or as group.id
+    /// in a property, all partitions are read, and nothing is committed
     #[arg(long, short = 'g')]
     pub(crate) group: Option<String>,
-    /// Where a group begins that has committed nothing
-    #[arg(long, value_enum, default_value_t = Beginning::Earliest)]
-    pub(crate) from: Beginning,
+    /// Where a group begins that has committed nothing; earliest, unless auto.offset.reset in a property says otherwise
+    #[arg(long, value_enum)]
+    pub(crate) from: Option<Beginning>,
     /// Begin there, whatever is committed: beginning, end, an offset, or a time, as in indelible group reset --help
     #[arg(long, short = 'o', value_name = "PLACE", allow_hyphen_values = true, conflicts_with = "from")]
     pub(crate) offset: Option<String>,
@@ -284,8 +308,8 @@ pub(crate) struct PerfOptions {
     /// What is measured
     #[arg(value_enum)]
     pub(crate) mode: PerfMode,
-    /// Brokers to start from
-    #[arg(long, default_value = "127.0.0.1:29092", value_delimiter = ',')]
+    /// Brokers to start from: 127.0.0.1:29092 unless they are given here or by a property
+    #[arg(long, short = 'b', value_delimiter = ',')]
     pub(crate) bootstrap: Vec<String>,
     /// The topic
     #[arg(long, default_value = "bench")]
@@ -314,9 +338,8 @@ pub(crate) struct PerfOptions {
     /// Whose acknowledgement counts: only all is measured
     #[arg(long, default_value = "all", value_parser = ["all"])]
     pub(crate) acks: String,
-    /// A property by its name in Kafka's Java client; may be repeated
-    #[arg(long = "config", short = 'X', value_name = "KEY=VALUE")]
-    pub(crate) config: Vec<String>,
+    #[command(flatten)]
+    pub(crate) properties: PropertyOptions,
 }
 
 /// `indelible perf` what.
@@ -413,6 +436,16 @@ pub(crate) enum Beginning {
     Earliest,
     /// Behind the last one
     Latest,
+}
+
+impl Beginning {
+    /// As `auto.offset.reset` has it.
+    pub(crate) fn reset(self) -> &'static str {
+        match self {
+            Beginning::Earliest => "earliest",
+            Beginning::Latest => "latest",
+        }
+    }
 }
 
 #[cfg(test)]

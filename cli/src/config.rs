@@ -1,10 +1,16 @@
-//! `--config key=value`: each property goes where it belongs, to the client or to what is made on it.
+//! `--config-file FILE` and `--config key=value`: each property goes where it belongs, to the client or to what is made on it.
+//! Those of the file first, then those of the command line; the options that have names of their own go over both.
 
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
-use indelible::{AdminError, Client, ClientBuilder, ClientConfig, ConfigError, MetadataError, TopicDescription};
+use indelible::{
+    AdminError, Client, ClientBuilder, ClientConfig, ConfigError, ConsumerBuilder, MetadataError, ProducerBuilder,
+    Properties, TopicDescription,
+};
 
-use crate::args::ClusterOptions;
+use crate::args::{ClusterOptions, PropertyOptions};
 use crate::failure::Failure;
 use crate::time::Stopwatch;
 
@@ -15,39 +21,106 @@ const TOPIC_PAUSE: Duration = Duration::from_millis(200);
 
 /// Properties that are none of the client's: the producer or the consumer says which of them it knows.
 #[derive(Debug, Default)]
-pub(crate) struct Rest(Vec<(String, String)>);
+pub(crate) struct Rest {
+    /// Those of the file, the client's among them.
+    file: Properties,
+    /// Those of the command line.
+    given: Vec<(String, String)>,
+}
 
 impl Rest {
-    /// The value given last for this property.
+    /// The value given last for this property, as it was written.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rfind(|property| property.0 == name).map(|property| property.1.trim())
+        let given = self.given.iter().rfind(|property| property.0 == name).map(|property| property.1.as_str());
+        given.or_else(|| self.file.get(name)).map(str::trim)
     }
 
-    /// Sets them one after another.
-    pub(crate) fn apply<B>(&self, builder: B, property: impl Fn(B, &str, &str) -> B) -> B {
-        self.0.iter().fold(builder, |builder, (name, value)| property(builder, name, value))
+    /// `group.id`.
+    pub(crate) fn group(&self) -> Result<Option<String>, Failure> {
+        if let Some((_, group)) = self.given.iter().rfind(|property| property.0 == GROUP) {
+            return Ok(Some(group.trim().to_owned()));
+        }
+        let group = self.file.resolve(GROUP).map_err(|error| Failure::usage(format!("{error}; {HELP}")))?;
+        Ok(group.map(|group| group.expose().trim().to_owned()))
+    }
+
+    /// Sets them on a producer.
+    pub(crate) fn producer(&self, builder: ProducerBuilder) -> ProducerBuilder {
+        let given = self.given.iter();
+        given.fold(builder.properties(&self.file), |builder, (name, value)| builder.property(name, value))
+    }
+
+    /// Sets them on a consumer.
+    pub(crate) fn consumer(&self, builder: ConsumerBuilder) -> ConsumerBuilder {
+        let given = self.given.iter();
+        given.fold(builder.properties(&self.file), |builder, (name, value)| builder.property(name, value))
+    }
+
+    /// Sets those of the command line on the client, which refuses them; a file may be for others as well.
+    pub(crate) fn client(&self, builder: ClientBuilder) -> ClientBuilder {
+        self.given.iter().fold(builder, |builder, (name, value)| builder.property(name, value))
     }
 }
 
+const GROUP: &str = "group.id";
+const HELP: &str = "see indelible --help";
+/// Kafka's name of the brokers to start from, and librdkafka's.
+const BROKERS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
+
 /// A client with its properties set, and the properties that are not its own.
 pub(crate) fn client(options: &ClusterOptions) -> Result<(ClientBuilder, Rest), Failure> {
-    let mut builder = Client::builder(options.bootstrap.iter());
-    let mut rest = Rest::default();
+    client_at(&options.bootstrap, &options.properties, None)
+}
+
+/// As [`client`], with brokers to start from where nothing names them.
+pub(crate) fn client_at(
+    bootstrap: &[String],
+    options: &PropertyOptions,
+    otherwise: Option<&str>,
+) -> Result<(ClientBuilder, Rest), Failure> {
+    let file = options.config_file.as_deref().map_or(Ok(Properties::default()), read)?;
+    let mut named = BROKERS.iter().any(|name| file.get(name).is_some());
+    let mut builder = Client::from_properties(&file);
+    let mut given = Vec::new();
     for property in &options.config {
         let Some((name, value)) = property.split_once('=') else {
-            return Err(Failure::usage(format!("--config {property:?} has no '=': give it as name=value")));
+            // What is no name may be a value alone, and that a secret one.
+            let known = !matches!(ClientConfig::default().set(property, ""), Err(ConfigError::Unknown { .. }));
+            let shown = if known { format!(" {property:?}") } else { String::new() };
+            return Err(Failure::usage(format!("--config{shown} has no '=': give it as name=value")));
         };
         let name = name.trim();
         // A trial run on settings that nobody uses tells whose property it is.
         match ClientConfig::default().set(name, value) {
-            Ok(()) => builder = builder.property(name, value),
-            Err(ConfigError::Elsewhere { .. } | ConfigError::Unknown { .. }) => {
-                rest.0.push((name.to_owned(), value.to_owned()));
+            Ok(()) => {
+                named |= BROKERS.contains(&name);
+                builder = builder.property(name, value);
+            }
+            Err(ConfigError::Elsewhere { .. }) => {
+                given.push((name.to_owned(), value.to_owned()));
             }
             Err(error) => return Err(Failure::usage(error)),
         }
     }
-    Ok((builder, rest))
+    match (bootstrap, otherwise) {
+        ([], _) if named => {}
+        ([], Some(otherwise)) => builder = builder.property("bootstrap.servers", otherwise),
+        ([], None) => {
+            return Err(Failure::usage(format!(
+                "--bootstrap is missing: give it as host:port, or bootstrap.servers in a --config-file; {HELP}"
+            )));
+        }
+        (bootstrap, _) => builder = builder.property("bootstrap.servers", &bootstrap.join(",")),
+    }
+    Ok((builder, Rest { file, given }))
+}
+
+fn read(path: &Path) -> Result<Properties, Failure> {
+    // What cannot be read at all is another kind of failure than what stands in it.
+    if let Err(error) = File::open(path) {
+        return Err(Failure::local(format!("--config-file {} cannot be read: {error}", path.display())));
+    }
+    Properties::read(path).map_err(|error| Failure::usage(format!("{error}; {HELP}")))
 }
 
 /// The topics as the cluster knows them, in their order. One just made may take a moment to reach every broker.

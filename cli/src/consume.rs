@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use indelible::types::TopicPartition;
 use indelible::{
-    AdminError, Client, ConsumeError, ConsumerBuilder, ConsumerHandle, Delivery, HandlerFailure, OffsetReset,
-    StopReason,
+    AdminError, Client, ConsumeError, ConsumerBuilder, ConsumerHandle, Delivery, HandlerFailure, StopReason,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::args::{Beginning, ConsumeOptions};
+use crate::args::ConsumeOptions;
 use crate::config;
 use crate::failure::Failure;
 use crate::format::Format;
@@ -27,13 +26,19 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 const INTERRUPTED: i32 = 130;
 
 /// Runs the command.
-pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
+pub(crate) async fn run(mut options: ConsumeOptions) -> Result<(), Failure> {
     let place = options.offset.as_deref().map(Place::parse).transpose();
     let place = place.map_err(|error| Failure::usage(format!("--offset: {error}")))?;
     let format = Format::parse(&options.format).map_err(|error| Failure::usage(format!("--format: {error}")))?;
     // Whoever asks twice wants no commit: what was handled since the last one will be handled again.
     let mut signals = Signals::listen(Some(|| std::process::exit(INTERRUPTED)))?;
     let (builder, properties) = config::client(&options.cluster)?;
+    if options.group.is_none() {
+        options.group = properties.group()?;
+    }
+    if options.pattern.is_some() && options.group.is_none() {
+        return Err(Failure::usage("--pattern needs a group, whose members share the topics: give --group"));
+    }
     let starting = async {
         let client = config::connect(builder).await?;
         if !client.config().allow_auto_create_topics {
@@ -58,10 +63,11 @@ pub(crate) async fn run(options: ConsumeOptions) -> Result<(), Failure> {
     if let Some(idle) = options.idle_exit_ms {
         builder = builder.stop_when_idle(Duration::from_millis(idle));
     }
+    builder = properties.consumer(builder);
     for (name, value) in handling(&options) {
         builder = builder.property(name, &value);
     }
-    let consumer = properties.apply(builder, |builder, name, value| builder.property(name, value));
+    let consumer = builder;
     let consumer = consumer.build().map_err(|error| Failure::consume(&error))?;
     let handle = consumer.handle();
     let progress = Progress::spinner();
@@ -116,13 +122,9 @@ async fn subscribed(
     options: &ConsumeOptions,
     place: Option<Place>,
 ) -> Result<ConsumerBuilder, Failure> {
-    let reset = match options.from {
-        Beginning::Earliest => OffsetReset::Earliest,
-        Beginning::Latest => OffsetReset::Latest,
-    };
     let builder = match &options.group {
         Some(group) if place.is_none() && options.partition.is_empty() => {
-            let builder = client.consumer(group).offset_reset(reset);
+            let builder = client.consumer(group);
             return Ok(match &options.pattern {
                 Some(pattern) => builder.pattern(pattern),
                 None => builder.topics(&options.topic),
@@ -147,7 +149,6 @@ async fn subscribed(
     }
     partitions.sort();
     partitions.dedup(); // a topic may be named twice
-    let builder = builder.offset_reset(reset);
     Ok(match place {
         None => builder.assign(partitions.iter().map(|one| (&one.topic, one.partition))),
         Some(Place::Offset(offset)) => {
@@ -174,6 +175,8 @@ async fn refuse_members(client: &Client, group: &str) -> Result<(), Failure> {
 /// The options that are properties of the consumer.
 fn handling(options: &ConsumeOptions) -> impl Iterator<Item = (&'static str, String)> {
     let set = [
+        ("group.id", options.group.clone()),
+        ("auto.offset.reset", options.from.map(|from| from.reset().to_owned())),
         ("handler.order", options.order.clone()),
         ("handler.workers", options.workers.map(|workers| workers.to_string())),
         ("handler.retries", options.retries.map(|retries| retries.to_string())),

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::java_properties::{self, Parsed};
 use super::placeholder::{self, MOST_BYTES};
-use super::{ConfigError, Settings, canonical};
+use super::{ConfigError, Secret, Settings, canonical};
 
 /// Properties from a file in Java's format, such as the `client.properties` of Kafka's own tools, for
 /// [`Client::from_properties`](crate::Client::from_properties), [`ClientBuilder::properties`](crate::ClientBuilder::properties),
@@ -76,6 +76,21 @@ impl Properties {
     /// The value of a property as the file has it, or none.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.entries.iter().find(|entry| entry.name == name).map(|entry| entry.value.as_str())
+    }
+
+    /// The value of a property with its placeholders resolved, or none. Blocks on the disk when there are some.
+    ///
+    /// # Errors
+    /// [`ConfigError::At`] with file and line, when a variable or file cannot be read.
+    pub fn resolve(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
+        let Some(entry) = self.entries.iter().find(|entry| entry.name == name) else { return Ok(None) };
+        match placeholder::resolve(&entry.value) {
+            Ok(value) => Ok(Some(Secret::new(value.as_str()))),
+            Err(why) => {
+                let error = Box::new(ConfigError::Material { setting: name.to_owned(), why });
+                Err(ConfigError::At { place: self.place(entry.line), error })
+            }
+        }
     }
 
     /// All names and values, in the order of the file. Values may be secret.

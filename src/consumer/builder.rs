@@ -130,8 +130,8 @@ impl ConsumerBuilder {
     }
 
     /// Sets those of the properties that are a consumer's; the others are left to whom they belong to. What does not fit, a
-    /// name that nobody knows, and a `group.id` that is another group than this consumer's, is told by `build` and `run`,
-    /// with file and line.
+    /// name that nobody knows is told by `build` and `run` with file and line, and so is a `group.id` that is another group
+    /// than this consumer's. A consumer without group stays without one.
     pub fn properties(mut self, properties: &Properties) -> Self {
         if let Err(error) = properties.apply(&mut self.config) {
             self.refused.get_or_insert(error);
@@ -347,14 +347,10 @@ impl ConsumerBuilder {
         }
         self.config.validate()?;
         let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()).into());
-        match (&self.config.group_id, self.group.as_deref()) {
-            (Some(id), Some(group)) if id != group => {
-                return conflict(&format!("group.id is {id:?}, and the consumer was made for group {group:?}"));
-            }
-            (Some(id), None) => {
-                return conflict(&format!("group.id is {id:?}, and the consumer was made without a group"));
-            }
-            (Some(_), Some(_)) | (None, _) => {}
+        if let (Some(id), Some(group)) = (&self.config.group_id, self.group.as_deref())
+            && id != group
+        {
+            return conflict(&format!("group.id is {id:?}, and the consumer was made for group {group:?}"));
         }
         let pattern = match self.pattern.as_deref().map(TopicPattern::new).transpose() {
             Ok(pattern) => pattern,

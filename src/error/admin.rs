@@ -27,7 +27,7 @@ pub enum ClientError {
 #[non_exhaustive]
 pub enum AdminError {
     /// The broker refused it for one topic, broker or group.
-    #[error("{operation} of {what} was refused: {code}: {}", .message.as_deref().unwrap_or(.code.meaning()))]
+    #[error("{operation} of {what} was refused: {code}: {}", refusal(.operation, *.code, .message.as_deref()))]
     Refused {
         /// What was asked: `creation`, `deletion`, `description`, `change of offsets`.
         operation: &'static str,
@@ -73,5 +73,22 @@ impl AdminError {
             | AdminError::NotVisible(_)
             | AdminError::Metadata(_) => None,
         }
+    }
+}
+
+/// Why, in a line. Of a missing permission brokers say no more than that it is missing.
+fn refusal<'a>(operation: &str, code: ErrorCode, message: Option<&'a str>) -> &'a str {
+    const TOPIC: ErrorCode = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+    const GROUP: ErrorCode = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+    const CLUSTER: ErrorCode = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+    match (operation, code) {
+        ("creation", TOPIC | CLUSTER) => "Not authorized: the principal needs CREATE on the topic or on the cluster",
+        ("deletion", TOPIC) => "Not authorized: the principal needs DELETE on the topic",
+        ("deletion", GROUP) => "Not authorized: the principal needs DELETE on the group",
+        ("description", TOPIC) => "Not authorized: the principal needs DESCRIBE_CONFIGS on the topic",
+        ("description", CLUSTER) => "Not authorized: the principal needs DESCRIBE_CONFIGS on the cluster",
+        ("look-up of offsets", TOPIC) => "Not authorized: the principal needs DESCRIBE on the topic",
+        (_, TOPIC | GROUP | CLUSTER) => code.meaning(),
+        _ => message.unwrap_or(code.meaning()),
     }
 }

@@ -126,6 +126,10 @@ impl Proxy {
         let mut state = self.state.lock().unwrap();
         // Refused while the broker is down: the client's side ends as well.
         let Ok(broker) = TcpStream::connect(&state.broker) else { return };
+        // Handshakes are short messages to and fro: to wait for more of each would take most of the time.
+        for end in [&client, &broker] {
+            end.set_nodelay(true).unwrap();
+        }
         state.connections.extend([client.try_clone().unwrap(), broker.try_clone().unwrap()]);
         let (requests, answers) = ((client.try_clone().unwrap(), broker.try_clone().unwrap()), (broker, client));
         let link = Arc::new(Link::default());

@@ -25,7 +25,7 @@ pub(crate) async fn run(command: GroupCommand) -> Result<(), Failure> {
 async fn connect(options: &ClusterOptions) -> Result<Client, Failure> {
     let (builder, others) = config::client(options)?;
     // Properties of producers and consumers have no meaning here: the client says so.
-    config::connect(others.apply(builder, |builder, name, value| builder.property(name, value))).await
+    config::connect(others.client(builder)).await
 }
 
 /// A member as a person tells it from others: its instance id if it has one, else its member id.

@@ -30,7 +30,7 @@ pub(super) async fn run(options: &PerfOptions, client: &Client, properties: &Res
         .consumer_without_group()
         .assign((0..options.partitions).map(|partition| (topic, partition)))
         .stop_after(options.warmup + options.records);
-    let consumer = properties.apply(builder, |builder, name, value| builder.property(name, value));
+    let consumer = properties.consumer(builder);
     let consumer = consumer.build().map_err(|error| Failure::consume(&error))?;
     let counts = Rc::new(RefCell::new(Counts { left: options.warmup, sum: 0, clock: None, measured: None }));
     if options.warmup == 0 {

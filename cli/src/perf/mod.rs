@@ -11,7 +11,7 @@ mod produce;
 
 use indelible::{Client, Producer, SendError};
 
-use crate::args::{ClusterOptions, PerfMode, PerfOptions};
+use crate::args::{PerfMode, PerfOptions};
 use crate::config::{self, Rest};
 use crate::failure::Failure;
 
@@ -20,10 +20,12 @@ const BUFFER_MEMORY: usize = 32 << 20;
 /// A request may be larger than its batch by so much.
 const REQUEST_OVERHEAD: usize = 64 << 10;
 
+/// Where benchmarks have their brokers.
+const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:29092";
+
 /// Runs the command.
 pub(crate) async fn run(options: PerfOptions) -> Result<(), Failure> {
-    let cluster = ClusterOptions { bootstrap: options.bootstrap.clone(), config: options.config.clone() };
-    let (builder, properties) = config::client(&cluster)?;
+    let (builder, properties) = config::client_at(&options.bootstrap, &options.properties, Some(DEFAULT_BOOTSTRAP))?;
     let client = config::connect(builder).await?;
     match options.mode {
         PerfMode::Produce => produce::run(&options, &client, &properties).await,
@@ -47,8 +49,11 @@ async fn producer(
         .buffer_memory(BUFFER_MEMORY.max(4 * batch))
         .max_request_size((batch.max(options.size as usize) + REQUEST_OVERHEAD).max(1 << 20))
         .compression(options.compression.into());
-    let builder = properties.apply(builder, |builder, name, value| builder.property(name, value));
-    builder.build().await.map_err(|error| Failure::usage(format!("{error}; see indelible perf --help")))
+    properties
+        .producer(builder)
+        .build()
+        .await
+        .map_err(|error| Failure::usage(format!("{error}; see indelible perf --help")))
 }
 
 /// What was seen of the results.

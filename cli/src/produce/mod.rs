@@ -83,6 +83,7 @@ async fn deliver_from_memory(
 
 /// The producer that the options describe.
 async fn build(options: &ProduceOptions, mut builder: ProducerBuilder, properties: &Rest) -> Result<Producer, Failure> {
+    builder = properties.producer(builder);
     if let Some(linger) = options.linger_ms {
         builder = builder.linger(Duration::from_millis(linger));
     }
@@ -92,7 +93,12 @@ async fn build(options: &ProduceOptions, mut builder: ProducerBuilder, propertie
     if let Some(acks) = options.acks {
         builder = builder.acks(acks.into());
     }
-    let builder = properties.apply(builder, |builder, name, value| builder.property(name, value));
+    if let Some(directory) = &options.spool {
+        builder = options.policy.over(builder.spool(directory));
+        if let Some(durability) = options.durability {
+            builder = builder.durability(durability.into());
+        }
+    }
     builder.build().await.map_err(|error| Failure::build(&error, "see indelible produce --help"))
 }
 

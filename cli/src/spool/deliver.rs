@@ -29,8 +29,8 @@ pub(super) async fn run(options: &DeliverOptions) -> Result<(), Failure> {
     let client = builder.build_lazy().map_err(|error| Failure::client(&error))?;
     let mut spool = SpoolConfig::new(&options.directory);
     options.policy.apply(&mut spool);
-    let builder =
-        properties.apply(client.producer().spool_config(spool), |builder, name, value| builder.property(name, value));
+    let builder = properties.producer(client.producer().spool_config(spool)).spool(&options.directory);
+    let builder = options.policy.over(builder);
     let producer = tokio::select! {
         producer = builder.build() => producer,
         () = signals.first() => return Ok(()),

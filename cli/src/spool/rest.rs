@@ -36,7 +36,7 @@ pub(crate) struct Waiting {
 impl Waiting {
     pub(crate) fn new(directory: &Path, policy: &PolicyOptions, properties: &config::Rest) -> Waiting {
         let set = |name: &str, value: &str| properties.get(name) == Some(value);
-        let resends = set("spool.on.unknown", "resend") || policy.resends();
+        let resends = if policy.on_unknown.is_some() { policy.resends() } else { set("spool.on.unknown", "resend") };
         let dead_holds = set("spool.on.dead", "stop");
         let adopts = set("spool.adopt", "true") || policy.adopt;
         Waiting { directory: directory.to_owned(), resends, dead_holds, adopts }

@@ -52,9 +52,13 @@ impl Endpoint {
         if host.is_empty() {
             return Err(refused("the address names no host"));
         }
-        let port = match (authority.port(), authority.port_u16()) {
-            (Some(_), None | Some(0)) => return Err(refused("the port is not a number from 1 to 65535")),
-            (_, port) => port.unwrap_or(443),
+        // `port()` is silent about numbers that are too large.
+        let port = match authority.as_str().strip_prefix(authority.host()).unwrap_or_default() {
+            "" => 443,
+            port => match port.trim_start_matches(':').parse::<u16>() {
+                Ok(port) if port > 0 => port,
+                _ => return Err(refused("the port is not a number from 1 to 65535")),
+            },
         };
         Ok(Endpoint {
             host: host.to_owned(),

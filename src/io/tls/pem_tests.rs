@@ -89,11 +89,10 @@ fn keys_as_openssl_encrypts_them_open_with_the_password_and_no_other() {
     // The secret number itself: SEC1 holds it behind a version.
     let number = &sec1.secret_sec1_der()[7..39];
     assert!(key.windows(32).any(|window| window == number));
-    for encrypted in [ENCRYPTED, SCRYPT] {
-        assert!(refused(encrypted, Some("wrong")).contains("ssl.key.password is wrong"));
-        assert!(refused(encrypted, Some("")).contains("ssl.key.password is wrong"));
-        assert!(refused(encrypted, None).contains("set ssl.key.password"));
+    for wrong in ["wrong", "", "changeit "] {
+        assert!(refused(ENCRYPTED, Some(wrong)).contains("ssl.key.password is wrong"));
     }
+    assert!(refused(ENCRYPTED, None).contains("set ssl.key.password"));
     // A password for a key that needs none does no harm.
     private_key(SEC1.as_bytes(), Some("changeit")).unwrap();
 }
