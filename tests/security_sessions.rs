@@ -29,7 +29,7 @@ async fn load(producer: &indelible::Producer, time: Duration) -> usize {
     while started.elapsed() < time {
         let value = format!("v{}", receipts.len());
         receipts.push(producer.send(Record::to("t").partition(0).value(&value)).await.unwrap());
-        if receipts.len() % 16 == 0 {
+        if receipts.len().is_multiple_of(16) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

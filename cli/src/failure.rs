@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use indelible::{AdminError, BuildError, ClientError, ConsumeError, SpoolError};
+use indelible::{
+    AdminError, BuildError, CallError, CallErrorKind, ClientError, ConnectCause, ConsumeError, SpoolError,
+};
 
 /// Why a command did not do all that it was asked for.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ impl Failure {
     pub(crate) fn client(error: &ClientError) -> Failure {
         match error {
             ClientError::Config(error) => Failure::usage(format!("{error}; see indelible --help")),
+            // Whoever answered and was not liked says himself what to change.
+            ClientError::NoBrokerReachable(call) if !is_silent(call) => Failure::cluster(error),
             ClientError::NoBrokerReachable(_) => {
                 Failure::cluster(format!("{error}; check --bootstrap, and that the cluster runs"))
             }
@@ -107,6 +111,16 @@ pub(crate) fn one_line(text: &str) -> String {
         line.push_str(part);
     }
     format!("{line}; see indelible --help")
+}
+
+/// Whether an address has not answered at all.
+fn is_silent(error: &CallError) -> bool {
+    match error.kind() {
+        CallErrorKind::Connect(failures) => failures.iter().any(|failure| {
+            !matches!(failure.cause, ConnectCause::Tls(_) | ConnectCause::Sasl(_) | ConnectCause::Frame(_))
+        }),
+        _ => true,
+    }
 }
 
 #[cfg(test)]

@@ -228,18 +228,22 @@ fn retry_topics(raw: &Raw<'_>) -> Result<Vec<RetryTopic>, ConfigError> {
 }
 
 /// A property that can only say how it is anyway.
-fn always(raw: &Raw<'_>, why: &'static str) -> Result<(), ConfigError> {
-    if raw.boolean()? { Ok(()) } else { Err(ConfigError::NotSupported { name: raw.name.to_owned(), why }) }
+fn fixed(raw: &Raw<'_>, is: bool, why: &'static str) -> Result<(), ConfigError> {
+    if raw.boolean()? == is { Ok(()) } else { Err(ConfigError::NotSupported { name: raw.name.to_owned(), why }) }
 }
 
 impl Settings for ConsumerConfig {
     const PLACE: &'static str = "consumer";
     const TABLES: &'static [&'static [Setting<Self>]] = &[&[
         Setting { name: "group.id", set: |c, raw| raw.non_empty().map(|id| c.group_id = Some(id)) },
-        Setting { name: "check.crcs", set: |_, raw| always(raw, "checksums are always verified") },
+        Setting {
+            name: "enable.auto.commit",
+            set: |_, raw| fixed(raw, false, "offsets are committed when, and only when, their handler has returned"),
+        },
+        Setting { name: "check.crcs", set: |_, raw| fixed(raw, true, "checksums are always verified") },
         Setting {
             name: "exclude.internal.topics",
-            set: |_, raw| always(raw, "a pattern() never matches Kafka's own topics"),
+            set: |_, raw| fixed(raw, true, "a pattern() never matches Kafka's own topics"),
         },
         Setting { name: "group.instance.id", set: |c, raw| raw.non_empty().map(|id| c.group_instance_id = Some(id)) },
         Setting {

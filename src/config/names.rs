@@ -190,7 +190,7 @@ pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
     ("partition.assignment.strategy", Consumer),
     ("auto.offset.reset", Consumer),
     ("auto.commit.interval.ms", Consumer),
-    ("enable.auto.commit", Unsupported("offsets are committed when, and only when, their handler has returned")),
+    ("enable.auto.commit", Consumer),
     ("isolation.level", Consumer),
     ("fetch.min.bytes", Consumer),
     ("fetch.max.bytes", Consumer),

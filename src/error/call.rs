@@ -280,11 +280,6 @@ impl fmt::Display for ConnectCause {
             ConnectCause::Correlation { got, due } => {
                 write!(f, "the handshake was answered with correlation id {got} where {due} was due")
             }
-            ConnectCause::Call(error) if matches!(error.kind(), CallErrorKind::Disconnected(_)) => write!(
-                f,
-                "connected, but the {error}: a listener that asks for SASL closes so; see security.protocol and \
-                 sasl.mechanism"
-            ),
             ConnectCause::Call(error) => write!(f, "connected, but the {error}"),
             ConnectCause::Broker(code) => write!(f, "the handshake was refused: {code}: {}", code.meaning()),
         }
