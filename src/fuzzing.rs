@@ -8,6 +8,7 @@ use crate::core::consume::assignor::{self, Counts, Member};
 use crate::core::consume::ops;
 use crate::core::consume::protocol;
 use crate::io::spool::Written;
+use crate::io::tls;
 use crate::types::TopicPartition;
 
 /// A spool that was really written, to be damaged.
@@ -157,4 +158,9 @@ pub fn sasl(what: u8, edit: bool, messages: &[&[u8]]) {
 /// breaks a promise.
 pub fn read_configuration(text: &str) {
     config::read_foreign_text(text);
+}
+
+/// Reads `text` as certificates and a key, or as what is inside them, and panics when that breaks a promise.
+pub fn pem(what: u8, password: &[u8], text: &[u8]) {
+    tls::read_pem(what, &String::from_utf8_lossy(password), text);
 }
