@@ -291,11 +291,22 @@ async fn authentication(shown: &mut Shown) {
         }
     }
     // A broker that repeats what it got, as one with a careless callback does.
-    for words in [format!("bad credentials: {PASSWORD} {TOKEN}"), encoded_words()] {
-        for fault in [SaslFault::Refuse(words.clone()), SaslFault::ErrorChallenge(words)] {
-            cluster.set_sasl_fault(Some(fault));
-            for sasl in [SaslConfig::plain(USER, PASSWORD), SaslConfig::oauthbearer(Token::new(TOKEN))] {
-                shown.run(secure(sasl)).await;
+    for (sasl, repeated) in [
+        (
+            SaslConfig::plain(USER, PASSWORD),
+            vec![PASSWORD.to_owned(), STANDARD.encode(format!("\0{USER}\0{PASSWORD}"))],
+        ),
+        (
+            SaslConfig::oauthbearer(Token::new(TOKEN)),
+            vec![TOKEN.to_owned(), STANDARD.encode(format!("Bearer {TOKEN}"))],
+        ),
+    ] {
+        for words in repeated {
+            for fault in
+                [SaslFault::Refuse(format!("bad: {words}!")), SaslFault::ErrorChallenge(format!("bad: {words}!"))]
+            {
+                cluster.set_sasl_fault(Some(fault));
+                shown.run(secure(sasl.clone())).await;
             }
         }
     }
@@ -317,10 +328,6 @@ async fn authentication(shown: &mut Shown) {
     shown.run(by_tls(&tls_cluster(good())).sasl(SaslConfig::plain(USER, PASSWORD))).await;
     let none = || async { Err::<Token, _>(std::io::Error::other("the vault is closed")) };
     shown.run(secure(SaslConfig::oauthbearer(none))).await;
-}
-
-fn encoded_words() -> String {
-    STANDARD.encode(format!("\0{USER}\0{PASSWORD}"))
 }
 
 /// TLS, with and without a key of ours.

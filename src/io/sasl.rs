@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::connect::Greeting;
 use crate::config::SaslConfig;
-use crate::core::sasl::{SaslContext, SaslError, SaslExchange, SaslMechanism, words};
+use crate::core::sasl::{SaslContext, SaslError, SaslExchange, SaslMechanism, without, words};
 use crate::error::{ConnectCause, Human, SaslFailure};
 use crate::wire::requests::sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use crate::wire::requests::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
@@ -78,7 +78,8 @@ pub(super) async fn begin(mechanism: &Arc<dyn SaslMechanism>, host: &str) -> Res
     let context = SaslContext { host, now: SystemTime::now(), random: &random };
     let mut exchange = mechanism.begin(context).await.map_err(&failed)?;
     let first = exchange.first().map_err(&failed)?;
-    Ok(Dialogue { mechanism: name.clone(), exchange, first: Some(first), rounds: 0 })
+    let sent = if mechanism.sends_secret() { first.clone() } else { Zeroizing::default() };
+    Ok(Dialogue { mechanism: name.clone(), exchange, first: Some(first), sent, rounds: 0 })
 }
 
 /// Whoever was asked for a token or ticket has not answered.
@@ -99,6 +100,8 @@ pub(super) struct Dialogue {
     mechanism: String,
     exchange: Box<dyn SaslExchange>,
     first: Option<Zeroizing<Vec<u8>>>,
+    /// The credentials, if they are sent as they are: a broker may repeat them in its words.
+    sent: Zeroizing<Vec<u8>>,
     rounds: u32,
 }
 
@@ -146,7 +149,8 @@ impl Dialogue {
     fn refused(&self, code: ErrorCode, message: Option<&str>) -> SaslFailure {
         let said = message.map(words).filter(|message| !message.is_empty());
         // The mechanism knows more than Kafka's words about it, or the same in JSON.
-        let message = self.exchange.refusal().or(said).unwrap_or_else(|| code.meaning().to_owned());
+        let said = self.exchange.refusal().or(said).map(|said| without(&said, &self.sent));
+        let message = said.unwrap_or_else(|| code.meaning().to_owned());
         SaslFailure::Refused { mechanism: self.mechanism.clone(), message, code }
     }
 

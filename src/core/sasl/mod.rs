@@ -4,6 +4,7 @@
 //! given each challenge of the broker until it says that it is satisfied. `io::sasl` carries the bytes by
 //! SaslHandshake and SaslAuthenticate (KIP-43, KIP-152, KIP-368).
 
+mod hidden;
 mod oauthbearer;
 mod plain;
 mod scram;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Human;
 
+pub(crate) use hidden::without;
 pub(crate) use oauthbearer::OAuthBearer;
 pub(crate) use plain::Plain;
 pub(crate) use scram::{Hash, Scram};
