@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::config::Assignor;
+use crate::config::{self, Assignor};
 use crate::core::consume::assignor::{self, Counts, Member};
 use crate::core::consume::ops;
 use crate::core::consume::protocol;
@@ -151,4 +151,10 @@ pub fn sasl(what: u8, edit: bool, messages: &[&[u8]]) {
             }
         }
     }
+}
+
+/// Reads `text` as a file of properties, as `sasl.jaas.config`, and as a value with placeholders, and panics when that
+/// breaks a promise.
+pub fn read_configuration(text: &str) {
+    config::read_foreign_text(text);
 }
