@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::config::Assignor;
+use crate::config::{self, Assignor};
 use crate::core::consume::assignor::{self, Counts, Member};
 use crate::core::consume::ops;
 use crate::core::consume::protocol;
 use crate::io::spool::Written;
+use crate::io::tls;
 use crate::types::TopicPartition;
 
 /// A spool that was really written, to be damaged.
@@ -151,4 +152,15 @@ pub fn sasl(what: u8, edit: bool, messages: &[&[u8]]) {
             }
         }
     }
+}
+
+/// Reads `text` as a file of properties, as `sasl.jaas.config`, and as a value with placeholders, and panics when that
+/// breaks a promise.
+pub fn read_configuration(text: &str) {
+    config::read_foreign_text(text);
+}
+
+/// Reads `text` as certificates and a key, or as what is inside them, and panics when that breaks a promise.
+pub fn pem(what: u8, password: &[u8], text: &[u8]) {
+    tls::read_pem(what, &String::from_utf8_lossy(password), text);
 }

@@ -406,6 +406,17 @@ mod tests {
     }
 
     #[test]
+    fn what_can_only_be_one_way_may_be_said_and_not_changed() {
+        let mut config = ConsumerConfig::default();
+        config.set_property("enable.auto.commit", "false").unwrap();
+        config.set_property("check.crcs", "true").unwrap();
+        assert_eq!(config, ConsumerConfig::default());
+        let error = config.set_property("enable.auto.commit", "true").unwrap_err().to_string();
+        assert!(error.contains("their handler has returned"), "{error}");
+        assert!(config.set_property("check.crcs", "false").is_err());
+    }
+
+    #[test]
     fn what_would_never_wait_or_never_fetch_is_refused_however_it_was_set() {
         let refused = |config: ConsumerConfig| config.validate().unwrap_err().to_string();
         let zero = ConsumerConfig { commit_interval: Duration::ZERO, ..ConsumerConfig::default() };

@@ -2,6 +2,8 @@
 
 mod client;
 mod consumer;
+#[cfg(any(test, fuzzing))]
+mod foreign;
 mod handling;
 mod jaas;
 mod java_properties;
@@ -28,6 +30,8 @@ pub use security::*;
 pub use spool::*;
 pub use tls::*;
 
+#[cfg(fuzzing)]
+pub(crate) use foreign::read_foreign as read_foreign_text;
 pub(crate) use parse::*;
 
 use librdkafka::Meaning;

@@ -83,7 +83,8 @@ pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
     (
         "ssl.keystore.password",
         Unsupported(
-            "it is for JKS and PKCS12, which are not read: convert to PEM by `openssl pkcs12 -in k.p12 -out k.pem`, whose key is opened by ssl.key.password",
+            "it is for JKS and PKCS12, which are not read: convert to PEM by `openssl pkcs12 -in k.p12 -out k.pem`, whose key \
+             is opened by ssl.key.password",
         ),
     ),
     ("ssl.keystore.type", Client),
@@ -96,7 +97,8 @@ pub(crate) const JAVA_NAMES: &[(&str, Place)] = &[
     (
         "ssl.truststore.password",
         Unsupported(
-            "it is for JKS and PKCS12, which are not read: convert to PEM by `keytool -list -rfc -keystore t.jks > t.pem`, which needs no password then",
+            "it is for JKS and PKCS12, which are not read: convert to PEM by `keytool -list -rfc -keystore t.jks > t.pem`, \
+             which needs no password then",
         ),
     ),
     ("ssl.truststore.type", Client),

@@ -192,6 +192,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_opened_again_and_again_takes_no_quadratic_time() {
+        // Some 100,000 million steps if each looked for the end.
+        let text = format!("{}}}", "${".repeat(MOST_BYTES / 2 - 1));
+        assert_eq!(resolved(&text), Ok(text));
+    }
+
+    #[test]
     fn files_are_read_and_errors_name_them() {
         let directory = std::env::temp_dir().join(format!("indelible-placeholder-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();

@@ -197,6 +197,27 @@ mod tests {
         }
     }
 
+    /// Story: a token is revoked long before it expires.
+    #[test]
+    fn only_a_token_that_was_accepted_is_used_again() {
+        let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counting = asked.clone();
+        let mechanism = OAuthBearer::new(move || {
+            counting.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            std::future::ready(Ok::<_, &str>(Token::new("t").expires_in(Duration::from_secs(3600))))
+        });
+        // What each broker answers, and how often the provider was asked before and by it.
+        for (challenge, times) in [(&b""[..], 1), (b"", 1), (br#"{"status":"invalid_token"}"#, 1), (b"", 2), (b"", 2)] {
+            let mut exchange = begin(&mechanism).expect("exchange");
+            let _ = (exchange.first(), exchange.next(challenge));
+            assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), times);
+        }
+        // Refused without a challenge, by Kafka's error alone.
+        drop(begin(&mechanism).expect("exchange"));
+        let _ = begin(&mechanism).expect("exchange");
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 3);
+    }
+
     #[test]
     fn an_expired_token_is_not_sent() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(super::super::tests::NOW);

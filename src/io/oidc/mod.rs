@@ -268,8 +268,8 @@ impl Shared {
                 // Whose certificate is wrong will not have a better one in a second.
                 Ok(stream) => match tls.connect(host, stream).await {
                     Ok(stream) => return Ok(stream),
-                    Err(error @ crate::error::TlsFailure::Ended(_)) => failure = Failure::Passing(error.to_string()),
-                    Err(error) => return Err(Failure::Final(error.to_string())),
+                    Err(error @ crate::error::TlsFailure::Ended(_)) => failure = Failure::Passing(of_tls(&error)),
+                    Err(error) => return Err(Failure::Final(of_tls(&error))),
                 },
                 Err(error) => failure = Failure::Passing(format!("cannot connect to {address}: {error}")),
             }
@@ -281,8 +281,13 @@ impl Shared {
         let tls = self.tls.clone();
         let loaded = tokio::task::spawn_blocking(move || TlsContext::load(&tls)).await;
         let loaded = loaded.map_err(|_| Failure::Final("the thread that reads the TLS files ended".to_owned()))?;
-        loaded.map(Arc::new).map_err(|error| Failure::Final(error.to_string()))
+        loaded.map(Arc::new).map_err(|error| Failure::Final(of_tls(&error)))
     }
+}
+
+/// The roots for this server have another name than those for brokers.
+fn of_tls(error: &dyn fmt::Display) -> String {
+    error.to_string().replace("ssl.truststore.location", "https.ca.location or OidcClientCredentials::tls")
 }
 
 /// `application/x-www-form-urlencoded` (RFC 6749, appendix B; the URL standard, 5.2), the same set as Java's URLEncoder.

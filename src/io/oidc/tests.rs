@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proto_tests::certs::{Authority, EXPIRED, Issued};
+use proto_tests::fake::{FakeCluster, FakeSasl, FakeTls};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::{Client, SaslConfig};
 
 const SECRET: &str = "hun ter2/+%:";
 const TOKEN: &str = "eyJh.eyJz.c2ln";
@@ -239,7 +241,8 @@ async fn silence_ends_with_the_time_limit() {
     let (authority, issued) = authority();
     let server = Server::start(&issued, vec![Reply::Raw("HTTP/1.1 500 Oops\r\n\r\n"), Reply::Silence]).await;
     let limit = Duration::from_millis(300);
-    let error = refused(&server.provider(&authority).timeout(limit)).await;
+    let provider = server.provider(&authority).timeout(limit);
+    let error = timeout(limit * 30, refused(&provider)).await.expect("in time");
     assert!(error.contains("no token within 300ms; before that: it answers 500"), "{error}");
 }
 
@@ -254,7 +257,7 @@ async fn a_server_with_a_wrong_certificate_gets_no_secret() {
     ] {
         let server = Server::start(&issued, vec![Reply::Raw(GOOD)]).await;
         let error = refused(&server.provider_at(host, &authority)).await;
-        assert!(error.contains("TLS"), "{error}");
+        assert!(error.contains("TLS") && !error.contains("ssl.truststore"), "{error}");
         assert_eq!(server.requests().len(), 0);
         assert_eq!(server.connections.load(Ordering::Relaxed), 1, "tried again: {error}");
     }
@@ -268,6 +271,31 @@ async fn missing_roots_are_told_with_the_endpoint() {
     let provider = OidcClientCredentials::new("https://localhost:1/oauth2/token?key=tenant", "a", SECRET).unwrap();
     let error = refused(&provider.tls(TlsConfig::new().ca_file("/nowhere/ca.pem"))).await;
     assert!(error.contains("/nowhere/ca.pem"), "{error}");
+}
+
+/// From the token server to the broker, by TLS to both, and what is told when the first one refuses.
+#[tokio::test]
+async fn a_client_logs_in_with_the_token_that_it_was_given() {
+    let authority = Authority::new("test CA");
+    let issued = authority.server(&["localhost", "127.0.0.1"]);
+    let cluster = FakeCluster::builder().tls(FakeTls::new(issued.clone())).sasl(FakeSasl::new().token(TOKEN)).start();
+    let build = |server: &Server| {
+        Client::builder(cluster.bootstrap())
+            .tls(TlsConfig::new().ca_pem(authority.pem()))
+            .sasl(SaslConfig::oauthbearer(server.provider(&authority)))
+            .build()
+    };
+    let server = Server::start(&issued, vec![Reply::Raw(GOOD)]).await;
+    let client = build(&server).await.unwrap();
+    client.admin().create_topics([crate::NewTopic::new("t")]).await.unwrap();
+    assert_eq!(server.requests().len(), 1, "connections share a token while it is good");
+
+    let refusal = Reply::Raw("HTTP/1.1 400 Bad Request\r\n\r\n{\"error\":\"invalid_scope\"}");
+    let server = Server::start(&issued, vec![refusal]).await;
+    let error = build(&server).await.unwrap_err().to_string();
+    let told = format!("https://localhost:{}/oauth2/token: it answers 400 Bad Request, invalid_scope", server.port);
+    assert!(error.contains("SASL: OAUTHBEARER: no token: ") && error.contains(&told), "{error}");
+    assert!(!error.contains(SECRET) && error.lines().count() == 1, "{error}");
 }
 
 #[test]

@@ -3,8 +3,6 @@
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,7 +13,7 @@ use rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, Str
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::config::{ClientConfig, Secret, TlsVersions};
+use crate::config::{ClientConfig, TlsVersions};
 use crate::error::{CallErrorKind, ConnectCause};
 use crate::io::connect::{Connector, Secured, Target};
 use crate::io::thread::IoThread;
@@ -23,32 +21,32 @@ use crate::metrics::Counters;
 
 const BOTH: TlsVersions = TlsVersions::Both;
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// A server that shakes hands with those who connect, one after the other, and answers each line with itself.
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     /// What came of each connection: the version agreed on, or the error.
     seen: Arc<Mutex<Vec<Result<ProtocolVersion, String>>>>,
 }
 
 /// How a server is set up.
 #[derive(Clone)]
-struct Setup {
+pub(super) struct Setup {
     issued: Issued,
     clients: Option<String>,
     versions: TlsVersions,
 }
 
 impl Setup {
-    fn new(issued: Issued) -> Setup {
+    pub(super) fn new(issued: Issued) -> Setup {
         Setup { issued, clients: None, versions: BOTH }
     }
 
     /// Asks for certificates that this authority has signed.
-    fn clients(mut self, authority: &Authority) -> Setup {
+    pub(super) fn clients(mut self, authority: &Authority) -> Setup {
         self.clients = Some(authority.pem());
         self
     }
@@ -76,7 +74,7 @@ impl Setup {
         Arc::new(builder.with_single_cert(chain, pem::private_key(self.issued.key.as_bytes(), None).unwrap()).unwrap())
     }
 
-    fn start(self) -> Server {
+    pub(super) fn start(self) -> Server {
         let config = self.config();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -123,7 +121,7 @@ impl Server {
         run(self.hail_with(&context, host))
     }
 
-    async fn hail_with(&self, context: &TlsContext, host: &str) -> Result<(), TlsFailure> {
+    pub(super) async fn hail_with(&self, context: &TlsContext, host: &str) -> Result<(), TlsFailure> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let mut stream = context.connect(host, socket).await?;
         let mut back = [0; 5];
@@ -151,11 +149,11 @@ fn line(outcome: Result<(), TlsFailure>) -> String {
     text
 }
 
-fn trusting(authority: &Authority) -> TlsConfig {
+pub(super) fn trusting(authority: &Authority) -> TlsConfig {
     TlsConfig::new().ca_pem(authority.pem())
 }
 
-fn with(tls: TlsConfig, issued: &Issued) -> TlsConfig {
+pub(super) fn with(tls: TlsConfig, issued: &Issued) -> TlsConfig {
     tls.client_certificate_pem(issued.chain.clone(), issued.key.clone())
 }
 
@@ -375,145 +373,6 @@ fn keys_in_every_form_prove_who_the_client_is() {
     let rsa = authority.client_with_rsa("me");
     assert!(rsa.key.starts_with("-----BEGIN RSA PRIVATE KEY-----"));
     server.hail(&with(tls, &rsa), "localhost").unwrap();
-}
-
-/// A directory of its own, gone with the test.
-struct Files(PathBuf);
-
-impl Files {
-    fn new() -> Files {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("indelible-tls-{}-{next}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Files(path)
-    }
-
-    /// Puts it in the place of the old one, as those do who renew certificates.
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let (new, path) = (self.0.join("new"), self.0.join(name));
-        std::fs::write(&new, content).unwrap();
-        std::fs::rename(&new, &path).unwrap();
-        path
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-#[test]
-fn files_that_changed_are_read_again_and_bad_ones_are_not_taken() {
-    let (authority, old, new) = (Authority::new("ca"), Authority::new("old"), Authority::new("new"));
-    let server = Setup::new(authority.server(&["localhost"])).clients(&new).start();
-    let files = Files::new();
-    let (mine, newer) = (old.client("me"), new.client("me"));
-    let roots = files.put("ca.pem", authority.pem());
-    let tls = TlsConfig::new()
-        .ca_file(roots)
-        .client_certificate_files(files.put("cert.pem", &mine.chain), files.put("key.pem", &mine.key));
-    let context = TlsContext::load(&tls).unwrap();
-    run(async {
-        let before = context.ready().await.config;
-        assert!(server.hail_with(&context, "localhost").await.is_err(), "the old certificate");
-        assert!(Arc::ptr_eq(&before, &context.ready().await.config), "nothing is read while nothing changes");
-        // The certificate is there before its key: they do not fit together, and the old ones stay.
-        files.put("cert.pem", &newer.chain);
-        assert!(Arc::ptr_eq(&before, &context.ready().await.config));
-        assert!(context.ready().await.certificate);
-        files.put("key.pem", &newer.key);
-        server.hail_with(&context, "localhost").await.unwrap();
-        let after = context.ready().await.config;
-        assert!(!Arc::ptr_eq(&before, &after));
-        // Gone, empty, garbage, another's roots.
-        std::fs::remove_file(files.0.join("ca.pem")).unwrap();
-        server.hail_with(&context, "localhost").await.unwrap();
-        for bad in ["", "garbage"] {
-            files.put("ca.pem", bad);
-            server.hail_with(&context, "localhost").await.unwrap();
-        }
-        assert!(Arc::ptr_eq(&after, &context.ready().await.config));
-        files.put("ca.pem", old.pem());
-        let failure = server.hail_with(&context, "localhost").await.unwrap_err();
-        assert!(matches!(failure, TlsFailure::UnknownIssuer { .. }), "{failure}");
-    });
-}
-
-/// The one line of the error that `tls` is refused with.
-fn refused(tls: &TlsConfig) -> String {
-    let error = TlsContext::load(tls).unwrap_err();
-    assert!(matches!(error, ConfigError::Material { .. }), "{error:?}");
-    assert!(!error.to_string().contains('\n'), "{error}");
-    error.to_string()
-}
-
-#[test]
-fn what_does_not_fit_together_is_told_when_the_client_is_built() {
-    let authority = Authority::new("ca");
-    let files = Files::new();
-    let tls = trusting(&authority);
-    let (mine, other) = (authority.client("me"), authority.client("other"));
-    let missing = files.0.join("none.pem");
-    let named = |name: &str| format!("({})", files.0.join(name).display());
-    for (tls, parts) in [
-        (TlsConfig::new().ca_file(&missing), vec!["ssl.truststore.location", &named("none.pem"), "No such file"]),
-        (TlsConfig::new().ca_file(files.put("e.pem", "")), vec!["ssl.truststore.location", &named("e.pem"), "empty"]),
-        (TlsConfig::new().ca_file(files.put("k.pem", &mine.key)), vec![&named("k.pem"), "no certificate"]),
-        (TlsConfig::new().ca_file(&files.0), vec!["directory"]),
-        (TlsConfig::new().ca_file(files.put("j", [0xfe, 0xed, 0xfe, 0xed])), vec![&named("j"), "JKS", "keytool"]),
-        (TlsConfig::new().ca_pem(to_pem("CERTIFICATE", b"x")), vec!["ssl.truststore.certificates", "damaged"]),
-        (tls.clone().client_certificate_files(&missing, &missing), vec!["ssl.keystore.location", &named("none.pem")]),
-        (
-            tls.clone().client_certificate_pem(mine.chain.clone(), other.key.clone()),
-            vec!["ssl.keystore.key", "does not belong to the first certificate of ssl.keystore.certificate.chain"],
-        ),
-        (
-            tls.clone().client_certificate_pem(format!("{}{}", authority.pem(), mine.chain), mine.key.clone()),
-            vec!["to a later one"],
-        ),
-        (
-            tls.clone().client_certificate_pem(mine.chain.clone(), to_pem("PRIVATE KEY", b"x")),
-            vec!["ssl.keystore.key", "private key is damaged"],
-        ),
-        (tls.clone().client_certificate_pem(to_pem("CERTIFICATE", b"x"), mine.key.clone()), vec!["certificate.chain"]),
-        (TlsConfig { key: None, ..with(tls.clone(), &mine) }, vec!["certificate.chain", "needs the private key"]),
-        (TlsConfig { chain: None, ..with(tls.clone(), &mine) }, vec!["ssl.keystore.key", "needs the certificate"]),
-    ] {
-        let text = refused(&tls);
-        for part in parts {
-            assert!(text.contains(part), "{text} lacks {part}");
-        }
-    }
-    // Kafka's key stores have both in one file.
-    let both = files.put("both.pem", mine.keystore());
-    TlsContext::load(&tls.client_certificate_files(&both, &both)).unwrap();
-}
-
-#[test]
-fn no_key_and_no_password_is_in_debug_or_errors() {
-    let authority = Authority::new("ca");
-    let mine = authority.client("me");
-    let tls = with(trusting(&authority), &mine).key_password("hunter2");
-    let context = TlsContext::load(&tls).unwrap();
-    let server = Setup::new(authority.server(&["localhost"])).clients(&authority).start();
-    let stream = run(async {
-        let socket = TcpStream::connect(server.address).await.unwrap();
-        format!("{:?}", context.connect("localhost", socket).await.unwrap())
-    });
-    let wrong = refused(
-        &with(trusting(&authority), &Issued { key: mine.key.replace("PRIVATE", "ENCRYPTED PRIVATE"), ..mine.clone() })
-            .key_password("hunter2"),
-    );
-    let body: String = mine.key.lines().filter(|line| !line.contains('-')).collect();
-    for text in [format!("{tls:?} {context:?} {:?}", Secret::new("hunter2")), stream, wrong] {
-        assert!(
-            !text.contains("hunter2")
-                && !body.as_bytes().chunks(16).any(|part| text.contains(std::str::from_utf8(part).unwrap())),
-            "{text}"
-        );
-    }
 }
 
 #[test]
