@@ -394,6 +394,18 @@ fn a_failed_renewal_ends_the_connection_with_its_reason() {
     assert_eq!(code, ErrorCode::SASL_AUTHENTICATION_FAILED);
 }
 
+/// Story: sessions are so short that Kafka, which takes one renewal a second, refuses the second one.
+#[test]
+fn a_renewal_that_comes_too_soon_is_told() {
+    let sasl = FakeSasl::new().session_lifetime(Duration::from_millis(300)).reauthentication_interval(LONG);
+    let cluster = fake(sasl);
+    let connection = connect(scram(), &cluster).expect("connection");
+    until("ended", || connection.is_closed());
+    assert_eq!(cluster.security().broker(1).reauthentications(), 1);
+    let error = call(&connection).expect_err("ended").to_string();
+    assert!(error.contains("again: SASL: SCRAM-SHA-512 was refused: it takes no SaslHandshake now"), "{error}");
+}
+
 /// Story: the broker hangs up in place of an answer, and another one says nothing.
 #[test]
 fn a_renewal_without_an_answer_ends_the_connection() {

@@ -34,7 +34,7 @@ use crate::io::sasl::{Dialogue, Step, begin, no_token, wipe};
 use crate::sync::lock;
 use crate::wire::requests::sasl_authenticate::SaslAuthenticateRequest;
 use crate::wire::requests::sasl_handshake::SaslHandshakeRequest;
-use crate::wire::{ApiKey, Request, encode_request};
+use crate::wire::{ApiKey, ErrorCode, Request, encode_request};
 
 /// The least time between two, whatever the broker says: a session of one millisecond must not keep a client busy.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
@@ -168,6 +168,15 @@ impl Driver {
             }
         };
         self.go_round = true;
+        let step = step.map_err(|failure| match failure {
+            // The listener did ask before: it is too soon, or the broker does not know re-authentication.
+            SaslFailure::NotAsked => SaslFailure::Refused {
+                mechanism: of.mechanism.name().to_owned(),
+                message: "it takes no SaslHandshake now (Kafka's brokers take one a second)".to_owned(),
+                code: ErrorCode::ILLEGAL_SASL_STATE,
+            },
+            failure => failure,
+        });
         match step.map_err(|failure| failed(&failure))? {
             Step::Send(request) => self.ask(&request, now),
             Step::Done(lifetime) => {
