@@ -129,6 +129,8 @@ impl ClientBuilder {
     /// Sets a property by its name in Kafka's Java client, ours or librdkafka's, such as `reconnect.backoff.ms`. What does
     /// not fit is told by the build. Placeholders in the value are resolved at once, and block on the disk:
     /// `${env:NAME}`, `${file:PATH:KEY}` for a property of another file, `${directory:DIRECTORY:FILE}` for the whole of one.
+    /// As in Java, this happens before `sasl.jaas.config` is read: a password with quotes or backslashes in it is better
+    /// given as `sasl.username` and `sasl.password`, which take it as it is.
     ///
     /// `security.protocol` decides whether `ssl.*` and `sasl.*` are used; those that would not be are an error, as is a
     /// property beside [`ClientBuilder::tls`] or [`ClientBuilder::sasl`] for the same purpose.

@@ -135,7 +135,7 @@ pub(crate) trait Settings: Sized + 'static {
         }
         let resolved = placeholder::resolve(value);
         let resolved = resolved.map_err(|why| ConfigError::Material { setting: name.to_owned(), why })?;
-        let raw = Raw { name, value: &resolved, shown: if is_secret(name) { HIDDEN } else { value } };
+        let raw = Raw { name, value: &resolved, shown: shown(name, value) };
         match (meaning, setting) {
             (Some(Meaning::Only(_, only, why)), _) if !raw.text().eq_ignore_ascii_case(only) => {
                 Err(ConfigError::NotSupported { name: name.to_owned(), why })
@@ -153,6 +153,11 @@ pub(crate) trait Settings: Sized + 'static {
             (_, None) => Err(refuse::<Self>(name)),
         }
     }
+}
+
+/// What errors may show of a property's text.
+fn shown<'a>(name: &str, value: &'a str) -> &'a str {
+    if is_secret(name) { HIDDEN } else { value }
 }
 
 /// What the names of config providers begin with; what follows is the user's choice.
@@ -313,6 +318,13 @@ mod tests {
             let _ = client.set(name, SECRET);
             assert!(!format!("{client:?} {:?}", client.validate()).contains(SECRET), "{name}: {client:?}");
         }
+        // And where no setter complains of the value today, none may tomorrow.
+        for name in
+            ["sasl.password", "sasl.jaas.config", "ssl.key.password", "ssl.key.pem", "ssl.keystore.key", "my.secret"]
+        {
+            assert_eq!(shown(name, SECRET), HIDDEN, "{name}");
+        }
+        assert_eq!(shown("sasl.username", "u"), "u");
         assert!(all_names().filter(|name| is_secret(name)).count() >= 8);
     }
 

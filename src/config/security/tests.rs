@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{PemSource, Secret, TlsVersions};
+use crate::config::{ConsumerConfig, PemSource, ProducerConfig, Properties, Secret, TlsVersions};
 
 const PLAIN: &str =
     r#"org.apache.kafka.common.security.plain.PlainLoginModule required username="alice" password="hunter2";"#;
@@ -241,4 +241,29 @@ fn tokens_come_from_an_openid_provider() {
     }
     let error = refused(&java.replace("https://", "http://"));
     assert!(error.contains("https"), "{error}");
+}
+
+#[test]
+fn what_the_chapter_on_connecting_shows_is_understood() {
+    let chapter = include_str!("../../../docs/connecting.md");
+    let blocks: Vec<&str> =
+        chapter.split("```properties\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 5, "{blocks:?}");
+    for block in blocks {
+        // Variables and files are not there.
+        let mut text = String::new();
+        for (index, part) in block.split("${").enumerate() {
+            text.push_str(if index == 0 { part } else { part.split_once('}').unwrap().1 });
+        }
+        let properties = Properties::parse(&text).unwrap();
+        let mut config = ClientConfig::default();
+        properties.apply(&mut config).unwrap_or_else(|error| panic!("{text}: {error}"));
+        properties.apply(&mut ProducerConfig::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        properties.apply(&mut ConsumerConfig::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let tokens = cfg!(not(feature = "oidc")) && text.contains("OAUTHBEARER");
+        // An empty client secret is refused there, and only there.
+        if !tokens && !text.contains("clientSecret") {
+            config.security().unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+    }
 }
