@@ -1,6 +1,6 @@
 //! TLS and SASL with a real broker: who comes in, what everybody else is told, and sessions that outlive their time.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "scenarios on a real cluster")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "scenarios on a real cluster")]
 
 mod real_support;
 
@@ -59,7 +59,7 @@ async fn there_and_back(client: &Client, story: &str) {
         receipt.delivered().await.unwrap();
     }
     let seen = Mutex::new(Vec::new());
-    let consumer = client.consumer(&unique(story)).topics([&topic]).stop_after(RECORDS as u64);
+    let consumer = client.consumer(unique(story)).topics([&topic]).stop_after(RECORDS as u64);
     let ended = consumer.run(|delivery| {
         let number: usize = std::str::from_utf8(delivery.value()).unwrap().parse().unwrap();
         seen.lock().unwrap().push(number);
@@ -247,7 +247,7 @@ fn sessions_are_renewed_under_load() {
                 let producer = wait(client.producer().build()).unwrap();
                 let load = Load::start(&producer, &topic, 2);
                 let next = [AtomicI64::new(0), AtomicI64::new(0)];
-                let consumer = client.consumer(&unique("renewed")).topics([&topic]).build().unwrap();
+                let consumer = client.consumer(unique("renewed")).topics([&topic]).build().unwrap();
                 let handle = consumer.handle();
                 std::thread::scope(|scope| {
                     let reading = scope.spawn(|| {
