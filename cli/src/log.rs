@@ -1,4 +1,5 @@
-//! What the library says of itself, on standard error, when `INDELIBLE_LOG` asks for it.
+//! What the library says of itself, on standard error, when `INDELIBLE_LOG` asks for it. A command that waits for brokers to
+//! come back says without being asked why one that is there does not let it in.
 //!
 //! A line is an event: Unix milliseconds, level, message, fields. The lines of two runs can be sorted together, and with
 //! what brokers write about the same moment.
@@ -28,18 +29,31 @@ pub(crate) fn start() -> Result<(), Failure> {
         Failure::usage(format!("{VARIABLE}={level} is no level: use error, warn, info, debug, trace or off"))
     })?;
     // It is the first and only one.
-    let _ = tracing::subscriber::set_global_default(Lines { level });
+    let _ = tracing::subscriber::set_global_default(Lines { level, only_refusals: false });
     Ok(())
 }
+
+/// Has it written, once for each address and cause, when TLS or SASL fails; for commands that wait until it does not.
+pub(crate) fn refusals() {
+    // All events are written already if the environment asks for them.
+    let _ = tracing::subscriber::set_global_default(Lines { level: LevelFilter::WARN, only_refusals: true });
+}
+
+/// The target of the library's events about brokers that do not let it in.
+const REFUSED: &str = "indelible::refused";
 
 /// Writes each event as a line.
 struct Lines {
     level: LevelFilter,
+    /// Only what is said about brokers that do not let the client in, in the manner of a command's last line.
+    only_refusals: bool,
 }
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level && metadata.target().starts_with("indelible")
+        let wanted =
+            if self.only_refusals { metadata.target() == REFUSED } else { metadata.target().starts_with("indelible") };
+        *metadata.level() <= self.level && wanted
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -47,7 +61,10 @@ impl Subscriber for Lines {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(format!("{} {}", unix_millis(), event.metadata().level()));
+        let mut line = Line(match self.only_refusals {
+            true => "indelible: waiting for a broker:".to_owned(),
+            false => format!("{} {}", unix_millis(), event.metadata().level()),
+        });
         event.record(&mut line);
         line.0.push('\n');
         // One write, so that lines of several threads do not mix. Nobody can be told when it fails.

@@ -5,13 +5,13 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use proto_tests::fake::{FakeCluster, Fault, FaultAction, TopicConfig};
+use proto_tests::fake::{FakeCluster, FakeSasl, Fault, FaultAction, TopicConfig};
 use support::spool::{Scratch, number, status, wait_for_spooled};
 use support::{at, cluster, finish, program, run, signal};
 
@@ -443,4 +443,32 @@ fn lines_for_a_topic_that_never_comes_are_kept_as_dead() {
     let ran = run(program(&format!("produce {} -t never --spool {spool}", at(&cluster))), b"2\n");
     assert!(ran.code == Some(0) && ran.summary().starts_with(r#"{"read":1,"spooled":1,"delivered":3,"#), "{ran:?}");
     each_once(&cluster, "never", 2, 3);
+}
+
+/// Story: the password was changed at the brokers. The command goes on waiting, as it does for brokers that are away, and says
+/// why; when the old password is good again, all goes out.
+#[test]
+fn who_is_not_let_in_is_told_why_and_waits() {
+    let scratch = Scratch::new("refused");
+    let spool = scratch.path("spool");
+    let cluster = FakeCluster::builder().sasl(FakeSasl::new().user("alice", "new")).start();
+    cluster.create_topic("t", 1);
+    let sasl = "-X security.protocol=SASL_PLAINTEXT -X sasl.mechanism=SCRAM-SHA-256 -X sasl.username=alice";
+    let command = format!("produce {} -t t --spool {spool} {sasl} -X sasl.password=old", at(&cluster));
+    let mut child = program(&command).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"1\n").unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    assert!(
+        line.contains("waiting") && line.contains("SASL: SCRAM-SHA-256 was refused") && !line.contains("old"),
+        "{line}"
+    );
+    cluster.set_user("alice", "old");
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "", "said once");
+    let ran = finish(child);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(cluster.ledger().values("t"), ["1"]);
 }

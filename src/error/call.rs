@@ -266,8 +266,8 @@ impl fmt::Display for ConnectCause {
             ConnectCause::Io(_, why) => f.write_str(why),
             ConnectCause::TimedOut(after) => write!(
                 f,
-                "no connection or no answer within {}: check firewall and port; a listener that expects TLS may also \
-                 stay silent",
+                "no connection or no answer within {}: check firewall and port; a listener that expects TLS, or does \
+                 not, may also stay silent",
                 Human(*after)
             ),
             ConnectCause::ClosedInHandshake => f.write_str(

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::connection::{BrokerAddress, Connection, Established, Session};
-use super::refusals::Refusals;
+use super::refusals::{Refusals, Told};
 use super::sasl;
 use super::stream::Stream;
 use super::thread::IoThread;
@@ -28,6 +28,8 @@ use crate::wire::{ApiVersions, Request, encode_request, split_response_header};
 
 /// The largest answer before the other side has shown that it is a broker we trust.
 const HANDSHAKE_LIMIT: usize = 64 * 1024;
+/// The target of the warning that TLS or SASL has failed: told once for each address and cause.
+const REFUSED: &str = "indelible::refused";
 /// When the kernel starts to ask whether an idle peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -56,6 +58,7 @@ pub(crate) struct Secured {
     pub(super) tls: Option<TlsContext>,
     pub(super) sasl: Option<SaslConfig>,
     pub(super) refusals: Refusals,
+    pub(super) told: Told,
 }
 
 impl Secured {
@@ -71,7 +74,7 @@ impl Secured {
         {
             warn!(mechanism = sasl.mechanism.name(), "credentials are sent in the clear: whoever listens can use them");
         }
-        Ok(Secured { tls, sasl: security.sasl, refusals: Refusals::default() })
+        Ok(Secured { tls, sasl: security.sasl, refusals: Refusals::default(), told: Told::default() })
     }
 }
 
@@ -107,6 +110,7 @@ impl Connector {
             let address = BrokerAddress { host: target.host.clone(), port: target.port, socket };
             match self.establish(&target.host, socket, limit).await {
                 Ok(established) => {
+                    self.security.told.forget(socket);
                     debug!(broker = target.broker, %address, "connected");
                     return Ok(Connection::start(
                         target.broker,
@@ -118,7 +122,13 @@ impl Connector {
                     ));
                 }
                 Err(cause) => {
-                    debug!(broker = target.broker, %address, %cause, "cannot connect");
+                    let of_settings = matches!(cause, ConnectCause::Tls(_) | ConnectCause::Sasl(_));
+                    if of_settings && self.security.told.is_news(socket, &cause.to_string()) {
+                        // It will not pass by itself, and whoever waits for a broker to come back waits in vain.
+                        warn!(target: REFUSED, "{address}: {cause}");
+                    } else {
+                        debug!(broker = target.broker, %address, %cause, "cannot connect");
+                    }
                     self.counters.connect_failures.add(1);
                     // The same broker by another address refuses the same credentials, and counts the attempts.
                     let refused = matches!(cause, ConnectCause::Sasl(SaslFailure::Refused { .. }));

@@ -2,6 +2,7 @@
 //! passwords, and whoever opens one connection after another locks its own.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -66,9 +67,35 @@ impl Refusals {
     }
 }
 
+/// What was last said about each address, so that a log does not fill with one sentence.
+#[derive(Debug, Default)]
+pub(super) struct Told(Mutex<HashMap<SocketAddr, String>>);
+
+impl Told {
+    /// Whether this was not the last thing said about the address.
+    pub(super) fn is_news(&self, address: SocketAddr, text: &str) -> bool {
+        lock(&self.0).insert(address, text.to_owned()).is_none_or(|last| last != text)
+    }
+
+    /// All is well there: the same again would be news.
+    pub(super) fn forget(&self, address: SocketAddr) {
+        lock(&self.0).remove(&address);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_about_an_address_is_told_once_until_it_was_well() {
+        let (told, one, two) = (Told::default(), "127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        assert!(told.is_news(one, "a") && !told.is_news(one, "a"));
+        assert!(told.is_news(two, "a") && told.is_news(one, "b") && told.is_news(one, "a"));
+        told.forget(one);
+        assert!(told.is_news(one, "a") && !told.is_news(two, "a"));
+    }
+
     use crate::error::SaslFailure;
 
     #[test]

@@ -14,6 +14,7 @@ use crate::args::ProduceOptions;
 use crate::config::{self, Rest};
 use crate::failure::Failure;
 use crate::lines::{Input, Line, Piece};
+use crate::log;
 use crate::signals::Signals;
 use crate::source::SourceFile;
 use crate::spool::rest::{Delivery, Waiting};
@@ -34,6 +35,7 @@ pub(super) async fn deliver(
     let (builder, properties) = config::client(&options.cluster)?;
     check(&properties)?;
     // No broker is asked for anything: they may be away, and the lines are kept for them.
+    log::refusals();
     let client = builder.build_lazy().map_err(|error| Failure::client(&error))?;
     let producer = client.producer().spool_config(settings(options, directory)).batch_size(BATCH_SIZE);
     let producer = tokio::select! {

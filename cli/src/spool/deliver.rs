@@ -8,6 +8,7 @@ use super::rest::{Delivery, Waiting};
 use crate::args::DeliverOptions;
 use crate::config;
 use crate::failure::Failure;
+use crate::log;
 use crate::out;
 use crate::progress::Progress;
 use crate::signals::Signals;
@@ -26,6 +27,7 @@ pub(super) async fn run(options: &DeliverOptions) -> Result<(), Failure> {
     let mut signals = Signals::listen(None)?;
     let (builder, properties) = config::client(&options.cluster)?;
     let waiting = Waiting::new(&options.directory, &options.policy, &properties);
+    log::refusals();
     let client = builder.build_lazy().map_err(|error| Failure::client(&error))?;
     let mut spool = SpoolConfig::new(&options.directory);
     options.policy.apply(&mut spool);

@@ -289,7 +289,7 @@ impl<'a> ServerFirst<'a> {
 
 fn iterations(count: &str) -> Result<u32, SaslError> {
     let digits = count.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits || count.is_empty() || count.starts_with('0') {
+    if !digits || count.is_empty() || count.len() > 1 && count.starts_with('0') {
         return Err(malformed(SERVER_FIRST, "its iteration count is not a number"));
     }
     // What overflows is too many in any case.

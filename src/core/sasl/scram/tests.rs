@@ -115,6 +115,7 @@ fn scram_foreign_nonce() {
 fn scram_iterations_out_of_bounds() {
     let challenge = |count: &str| format!("r={NONCE}x,s=W22ZaJ0SNY7soEsUEjb6gQ==,i={count}");
     for (count, asked) in [
+        ("0", 0),
         ("1", 1),
         ("4095", 4095),
         ("262145", 262_145),
@@ -124,7 +125,7 @@ fn scram_iterations_out_of_bounds() {
     ] {
         assert_eq!(error(challenge(count)), SaslError::Iterations { asked, least: 4096, most: 262_144 });
     }
-    for count in ["", "0", "+4096", "-4096", "04096", "4096.0", " 4096", "4096 ", "٤٠٩٦"] {
+    for count in ["", "+4096", "-4096", "04096", "4096.0", " 4096", "4096 ", "٤٠٩٦"] {
         assert!(error(challenge(count)).to_string().contains("iteration count is not a number"), "{count:?}");
     }
     let (_, mut exchange) = started(&user(), NONCE);
