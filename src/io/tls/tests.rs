@@ -263,7 +263,7 @@ fn versions_are_those_that_both_sides_have() {
 }
 
 #[test]
-fn a_broken_handshake_is_no_lasting_harm_and_sessions_are_resumed() {
+fn a_broken_handshake_is_no_lasting_harm() {
     let authority = Authority::new("ca");
     let server = Setup::new(authority.server(&["localhost"])).start();
     let context = TlsContext::load(&trusting(&authority)).unwrap();
