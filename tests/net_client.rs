@@ -107,7 +107,8 @@ fn settings_that_do_not_fit_are_told_by_the_build() {
         ("request.timeout", "1", "did you mean \"request.timeout.ms\"?"),
         ("request.timeout.ms", "soon", "milliseconds"),
         ("linger.ms", "1", "belongs to the producer"),
-        ("security.protocol", "SSL", "not supported"),
+        ("metric.reporters", "x", "not supported"),
+        ("security.protocol", "TLS", "one of PLAINTEXT, SSL"),
     ] {
         let error = build(name, value).expect_err(name);
         assert!(matches!(error, ClientError::Config(_)) && error.to_string().contains(words), "{error}");

@@ -201,9 +201,7 @@ async fn scram_foreign_nonce() {
 #[tokio::test]
 async fn scram_iterations_out_of_bounds() {
     let cluster = secure_cluster();
-    cluster.set_sasl_fault(Some(SaslFault::Iterations(0)));
-    refused(secure(&cluster, scram()), &address(&cluster), &["SASL: SCRAM-SHA-256: the broker's", "iteration"]).await;
-    for asked in [1, 4095, 1_000_000_000, u64::from(u32::MAX) + 4096] {
+    for asked in [0, 1, 4095, 1_000_000_000, u64::from(u32::MAX) + 4096] {
         cluster.set_sasl_fault(Some(SaslFault::Iterations(asked)));
         let started = Instant::now();
         let words = ["SASL: SCRAM-SHA-256: the broker asks for", &asked.to_string(), "iterations"];
