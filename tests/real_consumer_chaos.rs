@@ -70,12 +70,12 @@ impl Agreement {
 
 #[test]
 fn each_record_is_handled_while_a_cooperative_group_and_brokers_are_in_trouble() {
-    chaos(Agreement::Cooperative, scaled(15));
+    chaos(Agreement::Cooperative, scaled(12));
 }
 
 #[test]
 fn each_record_is_handled_while_a_group_of_the_new_protocol_and_brokers_are_in_trouble() {
-    chaos(Agreement::Coordinator, scaled(15));
+    chaos(Agreement::Coordinator, scaled(12));
 }
 
 #[test]

@@ -48,13 +48,13 @@ struct Plan {
 
 #[test]
 fn each_line_once_while_producer_and_brokers_are_killed() {
-    let long = Duration::from_secs(scaled(15).into());
+    let long = Duration::from_secs(scaled(12).into());
     chaos(&Plan { seed: seed(), long, every: Duration::from_secs(5), expire: false });
 }
 
 #[test]
 fn each_line_once_while_producer_ids_expire() {
-    let long = Duration::from_secs(scaled(15).into());
+    let long = Duration::from_secs(scaled(12).into());
     chaos(&Plan { seed: seed(), long, every: Duration::from_secs(6), expire: true });
 }
 
