@@ -171,26 +171,23 @@ impl SaslProperties {
             let (module, name, fits) = (jaas.value.module.name(), mechanism.name(), mechanism.module().name());
             return conflict(format!("sasl.jaas.config has {module}, and sasl.mechanism={name} needs {fits}"));
         }
-        if mechanism == Mechanism::OAuthBearer {
-            if let Some(name) = first_name!(self.username, self.password) {
-                return conflict(format!("property {name:?} is not for OAUTHBEARER: leave it out"));
-            }
-            return self.tokens();
-        }
-        if let Some(name) = self.token_name() {
-            let mechanism = mechanism.name();
-            return conflict(format!("property {name:?} is for OAUTHBEARER, not for {mechanism}: leave it out"));
-        }
-        let (username, password) = self.user(mechanism)?;
+        let user = || self.user(mechanism);
         match mechanism {
-            Mechanism::Plain => Ok(SaslConfig::plain(username, password)),
-            Mechanism::ScramSha256 => Ok(SaslConfig::scram_sha_256(username, password)),
-            Mechanism::ScramSha512 => Ok(SaslConfig::scram_sha_512(username, password)),
-            Mechanism::OAuthBearer => self.tokens(),
+            Mechanism::Plain => user().map(|(username, password)| SaslConfig::plain(username, password)),
+            Mechanism::ScramSha256 => user().map(|(username, password)| SaslConfig::scram_sha_256(username, password)),
+            Mechanism::ScramSha512 => user().map(|(username, password)| SaslConfig::scram_sha_512(username, password)),
+            Mechanism::OAuthBearer => match first_name!(self.username, self.password) {
+                Some(name) => conflict(format!("property {name:?} is not for OAUTHBEARER: leave it out")),
+                None => self.tokens(),
+            },
         }
     }
 
     fn user(&self, mechanism: Mechanism) -> Result<(String, Secret), ConfigError> {
+        if let Some(name) = self.token_name() {
+            let mechanism = mechanism.name();
+            return conflict(format!("property {name:?} is for OAUTHBEARER, not for {mechanism}: leave it out"));
+        }
         let given = first_name!(self.username, self.password);
         if let (Some(_), Some(name)) = (&self.jaas, given) {
             return conflict(format!("sasl.jaas.config and {name} both say who this client is: leave one out"));
