@@ -22,6 +22,8 @@ pub(crate) mod sasl;
 pub(crate) mod sender;
 pub(crate) mod spool;
 pub(crate) mod stream;
+#[cfg(test)]
+mod test_support;
 
 pub(crate) mod thread;
 pub(crate) mod tls;

@@ -1,7 +1,7 @@
 //! What a connection does when its broker misbehaves.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,40 +11,21 @@ use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use super::Connection;
 use crate::config::ClientConfig;
 use crate::error::{CallError, CallErrorKind, ConnectCause};
-use crate::io::connect::{Connector, Target};
-use crate::io::thread::IoThread;
-use crate::metrics::Counters;
+use crate::io::connect::{Connector, Secured, Target};
+use crate::io::test_support::{self, LONG, block_on, connect_to, until};
 use crate::wire::frame::FrameError;
 use crate::wire::requests::metadata::{MetadataRequest, MetadataResponse, MetadataTopics};
 use crate::wire::{ApiKey, ApiVersions};
 
 const METADATA: i16 = 3;
 const API_VERSIONS: i16 = 18;
-const LONG: Duration = Duration::from_secs(20);
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime").block_on(future)
-}
 
 fn connector(config: ClientConfig) -> Connector {
-    let thread = IoThread::start("test-io").expect("thread");
-    Connector {
-        config: Arc::new(config),
-        thread,
-        counters: Arc::new(Counters::default()),
-        spare: Arc::default(),
-        security: Arc::default(),
-    }
-}
-
-fn connect_with(connector: &Connector, address: SocketAddr) -> Result<Connection, CallError> {
-    let target = Target { broker: 1, host: "127.0.0.1".into(), port: address.port() };
-    let (connecting, connector) = (connector.clone(), connector.clone());
-    block_on(connector.thread.run(async move { connecting.connect(&target, LONG).await })).expect("no panic")
+    test_support::connector(config, Secured::default())
 }
 
 fn connect(cluster: &FakeCluster) -> Connection {
-    connect_with(&connector(ClientConfig::default()), cluster.address(1)).expect("connection")
+    connect_to(&connector(ClientConfig::default()), cluster.address(1)).expect("connection")
 }
 
 fn ask() -> MetadataRequest {
@@ -53,14 +34,6 @@ fn ask() -> MetadataRequest {
 
 fn call(connection: &Connection, timeout: Duration) -> Result<MetadataResponse, CallError> {
     block_on(connection.submit(&ask(), timeout))
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < LONG, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]
@@ -145,7 +118,7 @@ fn tls_alert_as_length() {
     let cluster = FakeCluster::start(1);
     let alert = Bytes::from_static(&[0x15, 3, 3, 0, 2, 2, 70]);
     cluster.inject(Fault::always(FaultAction::RawBytes(alert)).api(API_VERSIONS));
-    let error = connect_with(&connector(ClientConfig::default()), cluster.address(1)).expect_err("TLS");
+    let error = connect_to(&connector(ClientConfig::default()), cluster.address(1)).expect_err("TLS");
     assert!(error.to_string().contains("speaks TLS"), "{error}");
     let CallErrorKind::Connect(failures) = error.kind() else { panic!("{error}") };
     assert!(matches!(failures[0].cause, ConnectCause::Frame(FrameError::Tls)), "{error}");
@@ -183,14 +156,14 @@ fn throttle_honoured() {
 fn api_versions_downgrade_mid_upgrade() {
     let cluster = FakeCluster::start(1);
     let connector = connector(ClientConfig::default());
-    let new = connect_with(&connector, cluster.address(1)).expect("connection");
+    let new = connect_to(&connector, cluster.address(1)).expect("connection");
     assert_eq!(new.versions().range(ApiKey::Metadata), Some((0, 13)));
     // The broker is rolled back to an older version that does not even know our ApiVersions.
     cluster.limit_version(METADATA, Some(9));
     cluster.limit_version(API_VERSIONS, Some(2));
     cluster.cut_connections(1);
     assert!(call(&new, LONG).is_err());
-    let old = connect_with(&connector, cluster.address(1)).expect("connection");
+    let old = connect_to(&connector, cluster.address(1)).expect("connection");
     assert_eq!(old.versions().pick::<MetadataRequest>(), Ok(9));
     assert_eq!(call(&old, LONG).expect("answer").brokers.len(), 1);
     let seen = cluster.ledger().requests;
@@ -212,7 +185,7 @@ fn a_broker_that_hangs_up_on_new_versions_is_asked_in_the_oldest() {
 fn an_idle_connection_is_closed() {
     let cluster = FakeCluster::start(1);
     let config = ClientConfig { connections_max_idle: Duration::from_millis(60), ..ClientConfig::default() };
-    let connection = connect_with(&connector(config), cluster.address(1)).expect("connection");
+    let connection = connect_to(&connector(config), cluster.address(1)).expect("connection");
     call(&connection, LONG).expect("not idle yet");
     until("closed when idle", || connection.is_closed());
 }
@@ -221,7 +194,7 @@ fn an_idle_connection_is_closed() {
 fn dropping_the_last_handle_waits_for_what_is_in_flight() {
     let cluster = FakeCluster::start(1);
     let connector = connector(ClientConfig::default());
-    let connection = connect_with(&connector, cluster.address(1)).expect("connection");
+    let connection = connect_to(&connector, cluster.address(1)).expect("connection");
     cluster.inject(Fault::once(FaultAction::DelayAnswer(Duration::from_millis(30))).api(METADATA));
     let answer = connection.submit(&ask(), LONG);
     drop(connection);
@@ -236,7 +209,7 @@ fn dropping_the_last_handle_waits_for_what_is_in_flight() {
 fn a_large_request_through_a_small_buffer_arrives_whole() {
     let cluster = FakeCluster::start(1);
     let config = ClientConfig { send_buffer: Some(2048), ..ClientConfig::default() };
-    let connection = connect_with(&connector(config), cluster.address(1)).expect("connection");
+    let connection = connect_to(&connector(config), cluster.address(1)).expect("connection");
     let names = (0..20_000).map(|i| Arc::from(format!("topic-with-quite-a-long-name-{i}"))).collect();
     let request = MetadataRequest { topics: MetadataTopics::Names(names), allow_auto_create: false };
     let answers: Vec<_> = (0..3).map(|_| connection.submit(&request, LONG)).collect();
@@ -255,7 +228,7 @@ fn not_kafka_and_silence_are_told_apart() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
     });
-    let error = connect_with(&connector(ClientConfig::default()), address).expect_err("HTTP");
+    let error = connect_to(&connector(ClientConfig::default()), address).expect_err("HTTP");
     assert!(error.to_string().contains("speaks HTTP"), "{error}");
 
     let silent = TcpListener::bind("127.0.0.1:0").expect("port");
@@ -273,6 +246,6 @@ fn not_kafka_and_silence_are_told_apart() {
 fn a_timeout_that_no_clock_can_hold_is_no_panic() {
     let cluster = FakeCluster::start(1);
     let config = ClientConfig { connections_max_idle: Duration::MAX, ..ClientConfig::default() };
-    let connection = connect_with(&connector(config), cluster.address(1)).expect("connection");
+    let connection = connect_to(&connector(config), cluster.address(1)).expect("connection");
     call(&connection, Duration::MAX).expect("answer");
 }

@@ -11,32 +11,20 @@ use crate::core::sasl::{SaslError, Token};
 use crate::error::{CallError, CallErrorKind, ConnectCause, SaslFailure};
 use crate::io::connect::{Connector, Secured, Target};
 use crate::io::connection::Connection;
-use crate::io::thread::IoThread;
-use crate::metrics::Counters;
+use crate::io::test_support::{self, LONG, block_on, connect_to, until};
 use crate::wire::ErrorCode;
 use crate::wire::requests::metadata::{MetadataRequest, MetadataResponse, MetadataTopics};
 
 const METADATA: i16 = 3;
 const SASL_HANDSHAKE: i16 = 17;
 const SASL_AUTHENTICATE: i16 = 36;
-const LONG: Duration = Duration::from_secs(20);
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime").block_on(future)
-}
 
 fn fake(sasl: FakeSasl) -> FakeCluster {
     FakeCluster::builder().sasl(sasl.user("alice", "secret-of-alice").token("t0ken")).raw_bytes(4096).start()
 }
 
 fn connector_with(sasl: SaslConfig, config: ClientConfig) -> Connector {
-    Connector {
-        config: Arc::new(config),
-        thread: IoThread::start("test-io").expect("thread"),
-        counters: Arc::new(Counters::default()),
-        spare: Arc::default(),
-        security: Arc::new(Secured { sasl: Some(sasl), ..Secured::default() }),
-    }
+    test_support::connector(config, Secured { sasl: Some(sasl), ..Secured::default() })
 }
 
 fn connector(sasl: SaslConfig) -> Connector {
@@ -45,9 +33,7 @@ fn connector(sasl: SaslConfig) -> Connector {
 }
 
 fn connect_with(connector: &Connector, cluster: &FakeCluster) -> Result<Connection, CallError> {
-    let target = Target { broker: 1, host: "127.0.0.1".into(), port: cluster.address(1).port() };
-    let (connecting, connector) = (connector.clone(), connector.clone());
-    block_on(connector.thread.run(async move { connecting.connect(&target, LONG).await })).expect("no panic")
+    connect_to(connector, cluster.address(1))
 }
 
 fn connect(sasl: SaslConfig, cluster: &FakeCluster) -> Result<Connection, CallError> {
@@ -83,14 +69,6 @@ fn refused(sasl: SaslConfig, cluster: &FakeCluster) -> SaslFailure {
 fn call(connection: &Connection) -> Result<MetadataResponse, CallError> {
     let ask = MetadataRequest { topics: MetadataTopics::All, allow_auto_create: false };
     block_on(connection.submit(&ask, LONG))
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < LONG, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

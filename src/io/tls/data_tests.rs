@@ -16,17 +16,12 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::config::ClientConfig;
 use crate::error::CallErrorKind;
-use crate::io::connect::{Connector, Secured, Target};
+use crate::io::connect::Secured;
 use crate::io::connection::Connection;
-use crate::io::thread::IoThread;
-use crate::metrics::Counters;
+use crate::io::test_support::{block_on, connect_within, connector};
 use crate::wire::requests::metadata::{MetadataRequest, MetadataTopics};
 
 const LONG: Duration = Duration::from_secs(60);
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
 
 /// TLS in front of a broker that has none.
 struct Terminator {
@@ -59,7 +54,7 @@ impl Terminator {
         let read = Arc::new(AtomicU64::new(0));
         let counter = read.clone();
         std::thread::spawn(move || {
-            run(async move {
+            block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let acceptor = TlsAcceptor::from(Arc::new(config));
                 while let Ok((socket, _)) = listener.accept().await {
@@ -96,17 +91,9 @@ impl Terminator {
 }
 
 fn connect(address: SocketAddr, authority: &Authority) -> Connection {
-    let thread = IoThread::start("test-io").unwrap();
     let tls = TlsContext::load(&TlsConfig::new().ca_pem(authority.pem())).unwrap();
-    let connector = Connector {
-        config: Arc::new(ClientConfig { send_buffer: Some(32 * 1024), ..ClientConfig::default() }),
-        thread: thread.clone(),
-        counters: Arc::new(Counters::default()),
-        spare: Arc::default(),
-        security: Arc::new(Secured { tls: Some(tls), sasl: None, ..Secured::default() }),
-    };
-    let target = Target { broker: 1, host: "127.0.0.1".into(), port: address.port() };
-    run(thread.run(async move { connector.connect(&target, LONG).await })).unwrap().unwrap()
+    let config = ClientConfig { send_buffer: Some(32 * 1024), ..ClientConfig::default() };
+    connect_within(&connector(config, Secured { tls: Some(tls), ..Secured::default() }), address, LONG).unwrap()
 }
 
 /// A request of about `bytes` bytes, answered with more.
@@ -124,11 +111,15 @@ fn large_and_small_requests_and_answers_pass_whole_and_in_order() {
     let sizes = [1, 100, 20_000, 1, 16_384, 700_000, 1, 300_000, 50];
     let answers: Vec<_> = sizes.iter().map(|size| connection.submit(&ask(*size), LONG)).collect();
     for (size, answer) in sizes.into_iter().zip(answers) {
-        assert_eq!(run(answer).unwrap().topics.len(), size.div_ceil(240));
+        assert_eq!(block_on(answer).unwrap().topics.len(), size.div_ceil(240));
     }
     let mut ended = terminator.ended.clone();
     drop(connection);
-    assert_eq!(*run(ended.wait_for(|ended| !ended.is_empty())).unwrap(), [true], "it says that nothing more comes");
+    assert_eq!(
+        *block_on(ended.wait_for(|ended| !ended.is_empty())).unwrap(),
+        [true],
+        "it says that nothing more comes"
+    );
 }
 
 #[test]
@@ -140,14 +131,14 @@ fn what_tls_keeps_is_not_reported_as_written() {
     let before = terminator.read.load(Ordering::SeqCst);
     terminator.reads.send(false).unwrap();
     // What the kernel takes is written, whether anybody reads it or not.
-    run(connection.submit_unanswered(&ask(1), LONG)).unwrap();
+    block_on(connection.submit_unanswered(&ask(1), LONG)).unwrap();
     let size = 32 * 1024;
     let mut unanswered: Vec<_> = (0..100).map(|_| connection.submit_unanswered(&ask(size), LONG)).collect();
     // By the time this one is given up, all that goes has gone.
-    let late = run(connection.submit(&ask(1), Duration::from_millis(500))).unwrap_err();
+    let late = block_on(connection.submit(&ask(1), Duration::from_millis(500))).unwrap_err();
     assert!(matches!(late.kind(), CallErrorKind::TimedOut(_)), "{late}");
     assert!(!late.may_have_been_applied(), "{late}");
-    let outcomes: Vec<_> = unanswered.drain(..).map(run).collect();
+    let outcomes: Vec<_> = unanswered.drain(..).map(block_on).collect();
     let written = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let doubtful =
         outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(|error| error.may_have_been_applied())).count();
@@ -157,7 +148,7 @@ fn what_tls_keeps_is_not_reported_as_written() {
     // Now the other side reads all that the kernel had.
     let mut ended = terminator.ended.clone();
     terminator.reads.send(true).unwrap();
-    drop(run(ended.wait_for(|ended| !ended.is_empty())).unwrap());
+    drop(block_on(ended.wait_for(|ended| !ended.is_empty())).unwrap());
     let read = terminator.read.load(Ordering::SeqCst) - before;
     assert!(read >= (written * size) as u64, "{written} requests reported as written, {read} bytes came");
     assert!(read <= ((written + doubtful) * (size + 1024)) as u64, "more came than was said to be in doubt");
@@ -174,7 +165,7 @@ fn a_stalled_peer_that_reads_again_gets_everything() {
     let last = connection.submit(&ask(1), LONG);
     terminator.reads.send(true).unwrap();
     for answer in answers {
-        assert_eq!(run(answer).unwrap().topics.len(), 125);
+        assert_eq!(block_on(answer).unwrap().topics.len(), 125);
     }
-    run(last).unwrap();
+    block_on(last).unwrap();
 }

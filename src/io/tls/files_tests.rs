@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use proto_tests::certs::{Authority, Issued, pem as to_pem};
 
-use super::tests::{Setup, run, trusting, with};
+use super::tests::{Setup, trusting, with};
 use super::*;
 use crate::config::Secret;
+use crate::io::test_support::block_on;
 
 /// A directory of its own, gone with the test.
 struct Files(PathBuf);
@@ -48,7 +49,7 @@ fn files_that_changed_are_read_again_and_bad_ones_are_not_taken() {
         .ca_file(roots)
         .client_certificate_files(files.put("cert.pem", &mine.chain), files.put("key.pem", &mine.key));
     let context = TlsContext::load(&tls).unwrap();
-    run(async {
+    block_on(async {
         let before = context.ready().await.config;
         assert!(server.hail_with(&context, "localhost").await.is_err(), "the old certificate");
         assert!(Arc::ptr_eq(&before, &context.ready().await.config), "nothing is read while nothing changes");
@@ -131,7 +132,7 @@ fn no_key_and_no_password_is_in_debug_or_errors() {
     let tls = with(trusting(&authority), &mine).key_password("hunter2");
     let context = TlsContext::load(&tls).unwrap();
     let server = Setup::new(authority.server(&["localhost"])).clients(&authority).start();
-    let stream = run(async {
+    let stream = block_on(async {
         let socket = TcpStream::connect(server.address).await.unwrap();
         format!("{:?}", context.connect("localhost", socket).await.unwrap())
     });
@@ -198,7 +199,7 @@ fn what_happens_to_trust_is_logged_once_each() {
     let messages = logged(|| {
         for content in ["garbage", &Authority::new("b").pem()] {
             files.put("ca.pem", content);
-            run(async {
+            block_on(async {
                 for _ in 0..3 {
                     context.ready().await;
                 }

@@ -1,6 +1,5 @@
 //! Handshakes with servers of this process, good and bad.
 
-use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -15,15 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::config::{ClientConfig, TlsVersions};
 use crate::error::{CallErrorKind, ConnectCause};
-use crate::io::connect::{Connector, Secured, Target};
-use crate::io::thread::IoThread;
-use crate::metrics::Counters;
+use crate::io::connect::Secured;
+use crate::io::test_support::{block_on, connect_within, connector};
 
 const BOTH: TlsVersions = TlsVersions::Both;
-
-pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
 
 /// A server that shakes hands with those who connect, one after the other, and answers each line with itself.
 pub(super) struct Server {
@@ -118,7 +112,7 @@ impl Server {
     /// Connects as `host`, and has a line come back.
     fn hail(&self, tls: &TlsConfig, host: &str) -> Result<(), TlsFailure> {
         let context = TlsContext::load(tls).unwrap();
-        run(self.hail_with(&context, host))
+        block_on(self.hail_with(&context, host))
     }
 
     pub(super) async fn hail_with(&self, context: &TlsContext, host: &str) -> Result<(), TlsFailure> {
@@ -267,7 +261,7 @@ fn a_broken_handshake_is_no_lasting_harm() {
     let authority = Authority::new("ca");
     let server = Setup::new(authority.server(&["localhost"])).start();
     let context = TlsContext::load(&trusting(&authority)).unwrap();
-    run(async {
+    block_on(async {
         for _ in 0..5 {
             assert!(server.hail_with(&context, "other").await.is_err());
             server.hail_with(&context, "localhost").await.unwrap();
@@ -294,18 +288,9 @@ fn other_language(answer: &'static [u8]) -> (SocketAddr, JoinHandle<Vec<u8>>) {
 
 /// Connects as a client does, with TLS and a SASL that nothing asks for.
 fn connect(address: SocketAddr, tls: &TlsConfig, limit: Duration) -> Result<(), String> {
-    let thread = IoThread::start("test-io").unwrap();
-    let secured = Secured { tls: Some(TlsContext::load(tls).unwrap()), sasl: None, ..Secured::default() };
-    let connector = Connector {
-        config: Arc::new(ClientConfig::default()),
-        thread: thread.clone(),
-        counters: Arc::new(Counters::default()),
-        spare: Arc::default(),
-        security: Arc::new(secured),
-    };
-    let target = Target { broker: 1, host: "127.0.0.1".into(), port: address.port() };
-    let connecting = run(thread.run(async move { connector.connect(&target, limit).await.map(drop) }));
-    connecting.unwrap().map_err(|error| {
+    let secured = Secured { tls: Some(TlsContext::load(tls).unwrap()), ..Secured::default() };
+    let connecting = connect_within(&connector(ClientConfig::default(), secured), address, limit);
+    connecting.map(drop).map_err(|error| {
         let CallErrorKind::Connect(failures) = error.kind() else { panic!("{error}") };
         assert_eq!(failures.len(), 1);
         assert!(matches!(failures[0].cause, ConnectCause::Tls(_) | ConnectCause::TimedOut(_)), "{error}");
