@@ -204,9 +204,12 @@ impl Work {
         let mut groups = BTreeMap::new();
         let mut asked = Vec::new();
         let mut attempt = 0;
+        let mut missed: Option<AdminError> = None;
         loop {
             // A broker that has gone leaves the metadata, and its groups go to others.
-            self.cluster.refresh_and_wait("all brokers are asked for their groups", deadline).await?;
+            let refreshed = self.cluster.refresh_and_wait("all brokers are asked for their groups", deadline).await;
+            // Why groups are missing says more than that the time was over while the metadata was asked for again.
+            refreshed.map_err(|error| missed.take().unwrap_or_else(|| error.into()))?;
             let mut missing = None;
             for broker in self.cluster.view().brokers.keys() {
                 if asked.contains(broker) {
@@ -224,6 +227,7 @@ impl Work {
             let Some(error) = missing else { return Ok(groups.into_values().collect()) };
             attempt += 1;
             let Some(pause) = self.pause_before(attempt, deadline) else { return Err(error) };
+            missed = Some(error);
             tokio::time::sleep(pause).await;
         }
     }
