@@ -12,6 +12,7 @@ pub mod secure;
 pub mod spools;
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use indelible::{Client, ClientBuilder};
@@ -59,8 +60,11 @@ pub fn topic_of(
 
 /// A name that no other test nor an earlier run on the same cluster has.
 pub fn unique(story: &str) -> String {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    format!("{story}-{}-{}", std::process::id(), now.as_millis() % 1_000_000_000)
+    // Two tests of a process may ask in the same millisecond.
+    let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+    format!("{story}-{}-{}-{given}", std::process::id(), now.as_millis() % 1_000_000_000)
 }
 
 /// Waits for an event that is looked for again and again; `seen` tells what there is instead.

@@ -67,6 +67,11 @@ impl Arrived {
         self.bytes.starts_with(&[22, 3])
     }
 
+    /// Whether anything was said that is no TLS. A client that is dropped while it connects has said nothing at all.
+    pub fn is_in_the_clear(&self) -> bool {
+        !self.bytes.is_empty() && !self.is_tls()
+    }
+
     /// Whether `needle` is among them.
     pub fn contains(&self, needle: &[u8]) -> bool {
         !needle.is_empty() && self.bytes.windows(needle.len()).any(|window| window == needle)
