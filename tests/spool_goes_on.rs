@@ -1,0 +1,81 @@
+//! What once kept a spool from going on, or from staying where it is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario may fail loudly")]
+
+mod producer_support;
+
+use indelible::spool::{self, Filter};
+use indelible::types::Compression;
+use indelible::{BuildError, Client, Durability, Producer, Record, SpoolError};
+use producer_support::*;
+use proto_tests::fake::{FakeCluster, Fault, FaultAction, TopicConfig};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A directory that goes with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Dir {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("indelible-goes-on-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Dir(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn spooling(client: &Client, dir: &Dir) -> Producer {
+    one_by_one(client).spool(&dir.0).build().await.unwrap()
+}
+
+async fn flush_in_time(producer: &Producer) {
+    tokio::time::timeout(PATIENCE, producer.flush()).await.expect("a flush in time");
+}
+
+/// Records for a topic that no broker could be asked for, accepted by a process that found none.
+async fn undivided(cluster: &FakeCluster, dir: &Dir, topic: &str, count: usize) {
+    let away = impatient(cluster).build_lazy().unwrap();
+    let producer = away.producer().spool(&dir.0).durability(Durability::ProcessCrash).batch_size(1000);
+    let producer = producer.build().await.unwrap();
+    for i in 0..count {
+        let value = format!("{i:0100}");
+        let _ = producer.send(Record::to(topic).value(&value)).await.unwrap();
+    }
+    producer.flush_to_spool().await.unwrap();
+    producer.close(Duration::ZERO).await.unwrap();
+}
+
+/// A dozen refused records that a person wants sent again lie before the ones in doubt: the bytes of those are needed first.
+#[tokio::test]
+async fn many_retried_before_those_in_doubt() {
+    let (cluster, dir) = (cluster(1), Dir::new());
+    cluster.create_topic_with("small", 1, TopicConfig { max_message_bytes: 400, ..Default::default() });
+    let client = client(&cluster).await;
+    let producer = spooling(&client, &dir).await;
+    let small = |value: &'static str| producer.send(Record::to("small").value(value));
+    let _ = small("a").await.unwrap().delivered().await.unwrap();
+    let large = "x".repeat(1000);
+    for _ in 0..12 {
+        let receipt = producer.send(Record::to("small").value(&large)).await.unwrap();
+        assert!(!outcome(&receipt).await.unwrap_err().may_be_delivered());
+    }
+    let _ = small("b").await.unwrap().delivered().await.unwrap();
+    cluster.inject(Fault::always(FaultAction::DropBeforeApply).api(PRODUCE));
+    for value in ["c", "d", "e"] {
+        small(value).await.unwrap().spooled().await.unwrap();
+    }
+    until(&cluster, "an attempt", |view| view.requests(PRODUCE) > 15);
+    producer.close(Duration::ZERO).await.unwrap();
+    assert_eq!(spool::retry(&dir.0, &Filter::dead()).unwrap().batches, 12);
+    cluster.clear_faults();
+    let producer = spooling(&client, &dir).await;
+    flush_in_time(&producer).await;
+    assert_eq!(cluster.ledger().partition_values("small", 0), ["a", "b", "c", "d", "e"]);
+}
+
