@@ -79,3 +79,25 @@ async fn many_retried_before_those_in_doubt() {
     assert_eq!(cluster.ledger().partition_values("small", 0), ["a", "b", "c", "d", "e"]);
 }
 
+/// Their bytes are read back piece by piece, in what memory there is, while the same broker takes other records.
+#[tokio::test]
+async fn more_undivided_than_memory_holds() {
+    let (cluster, dir) = (cluster(1), Dir::new());
+    cluster.create_topic("u", 2);
+    cluster.kill(1);
+    undivided(&cluster, &dir, "u", 400).await;
+    cluster.hide_topic("u", true);
+    cluster.restart(1);
+    let client = client(&cluster).await;
+    let producer = client.producer().spool(&dir.0).batch_size(1000).max_request_size(4000).buffer_memory(8000);
+    let producer = producer.build().await.unwrap();
+    let _ = send(&producer, 0, "first").await.delivered().await.unwrap();
+    cluster.hide_topic("u", false);
+    flush_in_time(&producer).await;
+    let ledger = cluster.ledger();
+    let mut all: Vec<u32> =
+        (0..2).flat_map(|partition| ledger.partition_values("u", partition)).map(|v| v.parse().unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..400).collect::<Vec<_>>());
+}
+

@@ -121,6 +121,8 @@ impl Sender {
     pub(in crate::io::sender) fn feed_hungry(&mut self) {
         let Some(keeper) = &mut self.keeper else { return };
         for id in std::mem::take(&mut keeper.hungry) {
+            // What is being divided has no turn at a leader.
+            self.on_read_back(id);
             self.make_runnable(id);
         }
     }

@@ -48,6 +48,8 @@ struct Written {
     id: BatchId,
     cell: Arc<BatchCell>,
     durable: Arc<AtomicBool>,
+    /// Part of another batch, whose memory it holds although its own turn may come late: that is needed to read others back.
+    divided: bool,
     /// Set aside until it is written.
     _space: Option<Box<dyn Permit>>,
 }
@@ -155,7 +157,9 @@ impl Keeper {
         let stored = Stored { id, order, topic_id, stamp: None, durable: durable.clone() };
         batch.stored = Some(Box::new(stored));
         let (cell, space) = (batch.cell().clone(), batch.take_space());
-        self.waiting.batches.push(Written { part, id, cell, durable, _space: space });
+        // Only what was part of another batch has its place before it is written.
+        let divided = batch.order.is_some();
+        self.waiting.batches.push(Written { part, id, cell, durable, divided, _space: space });
     }
 }
 
@@ -217,9 +221,9 @@ impl Sender {
         // Behind a leader that is away they would only hold memory; what overflowed did so to free it.
         let write_ahead = self.keeper.as_ref().is_some_and(Keeper::is_write_ahead);
         let mut reach = HashMap::new();
-        for Written { part, id, .. } in &durable.batches {
+        for Written { part, id, divided, .. } in &durable.batches {
             let within_reach = *reach.entry(*part).or_insert_with(|| self.is_within_reach(*part));
-            if !(write_ahead && within_reach) {
+            if *divided || !(write_ahead && within_reach) {
                 self.unload_one(*part, *id);
             }
         }
