@@ -101,3 +101,24 @@ async fn more_undivided_than_memory_holds() {
     assert_eq!(all, (0..400).collect::<Vec<_>>());
 }
 
+/// Brokers that turn out to be another cluster's get nothing, also not what has no partition yet.
+#[tokio::test]
+async fn undivided_records_do_not_go_to_another_cluster() {
+    let (first, dir) = (cluster(1), Dir::new());
+    let second = FakeCluster::builder().brokers(1).cluster_id("the-other-one").start();
+    second.create_topic("u", 2);
+    let client_1 = client(&first).await;
+    let producer = spooling(&client_1, &dir).await;
+    all_delivered(&send_some(&producer, "w", 1).await).await;
+    producer.close(PATIENCE).await.unwrap();
+    second.kill(1);
+    undivided(&second, &dir, "u", 20).await;
+    second.restart(1);
+    let client_2 = client(&second).await;
+    let producer = spooling(&client_2, &dir).await;
+    assert!(!second.wait_for(|view| view.record_count("u") > 0, Duration::from_millis(500)), "written all the same");
+    producer.close(Duration::ZERO).await.unwrap();
+    let left: u64 = spool::inspect(&dir.0).unwrap().batches.iter().map(|batch| batch.records).sum();
+    assert_eq!(left, 20);
+}
+

@@ -62,6 +62,8 @@ pub(super) struct Keeper {
     next_order: u64,
     /// The cluster the spool belongs to, once known.
     cluster: Option<Arc<str>>,
+    /// Why nothing is sent: the brokers are another cluster's.
+    foreign: Option<Arc<str>>,
     /// What the spool knows of topics.
     topics: BTreeMap<Arc<str>, (TopicId, i32)>,
     /// Found at the start, until their part is made; partition -1 for unpartitioned ones.
@@ -99,6 +101,11 @@ impl Keeper {
     /// Whether batches are written before they are sent.
     pub(super) fn is_write_ahead(&self) -> bool {
         self.config.is_write_ahead()
+    }
+
+    /// Why nothing may be sent, if the brokers are not the spool's.
+    pub(super) fn foreign(&self) -> Option<Arc<str>> {
+        self.foreign.clone()
     }
 
     /// When [`Sender::keep`] has to be called again at the latest.

@@ -2,6 +2,7 @@
 
 use super::target;
 use crate::config::{OnDead, OnUnknown};
+use crate::core::metadata::ClusterView;
 use crate::core::produce::accumulator::ReadyBatch;
 use crate::core::produce::sequence::advance;
 use crate::core::produce::window::{Reason, Setback, Stampable};
@@ -107,7 +108,7 @@ impl Sender {
     }
 
     /// As [`Self::hold`]; the reason is told of the first batch that waits, for whoever looks into the spool.
-    pub(super) fn hold_from_first(&mut self, id: usize, why: &str) {
+    pub(in crate::io::sender) fn hold_from_first(&mut self, id: usize, why: &str) {
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         if part.held.is_none()
             && let Some(stored) = part.window.batches_mut().find_map(|batch| batch.stored.as_ref())
@@ -181,8 +182,8 @@ impl Sender {
     }
 
     /// Compares what the spool was written for with what the brokers say.
-    pub(in crate::io::sender) fn check_cluster(&mut self) {
-        let Some(cluster) = self.view.borrow().cluster_id.clone() else { return };
+    pub(in crate::io::sender) fn check_cluster(&mut self, view: &ClusterView) {
+        let Some(cluster) = view.cluster_id.clone() else { return };
         let Some(keeper) = &mut self.keeper else { return };
         match &keeper.cluster {
             None => {
@@ -191,6 +192,7 @@ impl Sender {
             }
             Some(spool) if *spool != cluster => {
                 let error = SpoolError::OtherCluster { spool: spool.clone(), cluster };
+                keeper.foreign = Some(Arc::from(error.to_string()));
                 if self.shared.refuse(SendCause::Spool(error.clone())) {
                     tracing::error!(%error, "nothing is sent");
                 }

@@ -65,6 +65,7 @@ impl Keeper {
             next_id: recovered.next_id,
             next_order: recovered.next_order,
             cluster: recovered.cluster_id,
+            foreign: None,
             topics: recovered.topics,
             found,
             waits: Some(waits),

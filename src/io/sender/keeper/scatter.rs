@@ -53,6 +53,10 @@ impl Sender {
 
     /// Divides what the unpartitioned part `id` has, as far as it is in memory.
     fn scatter(&mut self, id: usize, now: Instant) {
+        // Of another cluster's topic, or unreadable: nothing may be divided before somebody decides.
+        if self.parts.get(id).is_none_or(|part| part.held.is_some()) {
+            return;
+        }
         // Nothing enters the queue any more, so this takes all there will ever be. With positions a cut has to.
         if self.shared.uses_cuts() {
             self.want_cut(id, now);
