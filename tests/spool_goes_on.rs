@@ -122,3 +122,38 @@ async fn undivided_records_do_not_go_to_another_cluster() {
     assert_eq!(left, 20);
 }
 
+/// Dropped while a batch is being compressed: it is awaited, written, and the directory is free.
+#[tokio::test]
+async fn dropped_while_a_batch_is_compressed() {
+    let cluster = cluster(1);
+    let client = client(&cluster).await;
+    let mut random = 1u64;
+    let noise = std::iter::repeat_with(|| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 32) as u8
+    });
+    let noise: Vec<u8> = noise.take(6 << 20).collect();
+    for _ in 0..5 {
+        let dir = Dir::new();
+        let build = || {
+            let producer = client.producer().spool(&dir.0).linger(Duration::ZERO).compression(Compression::Gzip);
+            producer.max_request_size(8 << 20).build()
+        };
+        let producer = build().await.unwrap();
+        let _ = producer.send(Record::to("t").partition(0).value("known")).await.unwrap().delivered().await.unwrap();
+        let _ = producer.send(Record::to("t").partition(0).value(&noise)).await.unwrap();
+        // The compressor has it by then.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let _ = producer.send(Record::to("t").partition(0).value("last")).await.unwrap();
+        drop(producer);
+        let free = async {
+            while let Err(BuildError::Spool(SpoolError::InUse { .. })) = build().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, free).await.expect("the directory to be free");
+    }
+}
+

@@ -15,8 +15,13 @@ impl Sender {
     pub(in crate::io::sender) async fn leave_to_spool(&mut self) -> usize {
         let now = Instant::now();
         self.ensure_parts(usize::MAX);
-        while !self.take_last(now) {
-            // Some are being compressed.
+        loop {
+            // Whoever has compressed one tells only of a queue that was looked at since it told last.
+            self.shared.take_signals(&mut self.signalled);
+            self.signalled.drain(..).for_each(|queue| queue.looked());
+            if self.take_last(now) {
+                break;
+            }
             self.shared.signalled().await;
         }
         let mut left: Vec<(usize, ReadyBatch, bool)> = Vec::new();
