@@ -157,3 +157,21 @@ async fn dropped_while_a_batch_is_compressed() {
     }
 }
 
+/// What a person is told of a batch that overflowed: why it waits.
+#[tokio::test]
+async fn a_parked_batch_that_overflowed_tells_why() {
+    let (cluster, dir) = (cluster(1), Dir::new());
+    let client = client(&cluster).await;
+    let producer = one_by_one(&client).spill(&dir.0).delivery_timeout(Duration::from_millis(200)).build();
+    let producer = producer.await.unwrap();
+    all_delivered(&send_some(&producer, "w", 1).await).await;
+    cluster.kill(1);
+    let receipts = send_some(&producer, "a", 3).await;
+    receipts[2].spooled().await.unwrap();
+    eventually("the reason", || {
+        let spool = spool::inspect(&dir.0).unwrap();
+        spool.batches.first().is_some_and(|batch| batch.status.reason().is_some())
+    })
+    .await;
+    producer.close(Duration::ZERO).await.unwrap();
+}

@@ -114,7 +114,8 @@ impl Sender {
             && let Some(stored) = part.window.batches_mut().find_map(|batch| batch.stored.as_ref())
         {
             let outcome = Outcome::Parked { unknown: false, reason: Arc::from(why) };
-            keeper.later.ops.push(Op::Outcome { batch: stored.id, outcome });
+            // Behind the batch itself, which may be on its way there.
+            keeper.outgoing.ops.push(Op::Outcome { batch: stored.id, outcome });
         }
         self.hold(id, why);
     }
