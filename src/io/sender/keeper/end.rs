@@ -26,7 +26,7 @@ impl Sender {
         }
         let mut left: Vec<(usize, ReadyBatch, bool)> = Vec::new();
         for id in 0..self.parts.len() {
-            self.spill(id);
+            self.spill_all(id);
         }
         self.flush_to_spool();
         for id in 0..self.parts.len() {

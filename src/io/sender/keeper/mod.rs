@@ -144,6 +144,14 @@ impl Keeper {
         }
     }
 
+    /// Sets space aside for a batch that is to be written. False when there is none.
+    fn set_aside(&self, batch: &mut ReadyBatch) -> bool {
+        let space = self.spool.try_reserve(batch.len());
+        let has_space = space.is_some();
+        batch.set_space(space);
+        has_space
+    }
+
     /// Has a batch written under a new name.
     fn write(&mut self, part: usize, target: Target, topic_id: TopicId, batch: &mut ReadyBatch) {
         let Some(sealed) = batch.sealed().cloned() else { return };

@@ -1,6 +1,6 @@
 //! What became of spooled batches, and of partitions that make no progress.
 
-use super::target;
+use super::{Keeper, target};
 use crate::config::{OnDead, OnUnknown};
 use crate::core::metadata::ClusterView;
 use crate::core::produce::accumulator::ReadyBatch;
@@ -155,29 +155,41 @@ impl Sender {
         keeper.outgoing.ops.extend(parents.into_iter().map(replaced));
     }
 
-    /// Overflow: what part `id` has in memory goes to disk, and the stamps of what was sent with it.
+    /// Overflow: what part `id` has in memory goes to disk, as far as there is space, and the stamps of what was sent with
+    /// it. Without space it stays in memory, and `send` waits.
     pub(super) fn spill(&mut self, id: usize) {
+        self.spill_while(id, Keeper::set_aside);
+    }
+
+    /// As [`Self::spill`], all of it: what is not written now is lost.
+    pub(super) fn spill_all(&mut self, id: usize) {
+        self.spill_while(id, |_, _| true);
+    }
+
+    fn spill_while(&mut self, id: usize, has_space: impl Fn(&Keeper, &mut ReadyBatch) -> bool) {
         // What is still in the queue overflows as well, unless older records have to come before it.
         if !self.is_behind_undivided(id) {
             self.take_all(id);
         }
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         let (partition, topic_id, noted) = (part.queue.partition.clone(), part.topic_id, part.noted);
-        let Some(identity) = part.window.identity() else {
-            for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
+        if let Some(identity) = part.window.identity() {
+            for (batch, base_sequence) in part.window.stamped_mut().filter(|(batch, _)| batch.stored.is_none()) {
+                if !has_space(keeper, batch) {
+                    return;
+                }
                 keeper.write(id, target(&partition, batch), topic_id, batch);
-            }
-            return;
-        };
-        for (batch, base_sequence) in part.window.stamped_mut().filter(|(batch, _)| batch.stored.is_none()) {
-            keeper.write(id, target(&partition, batch), topic_id, batch);
-            let stamp = crate::core::spool::Stamp { identity, base_sequence, noted };
-            if let Some(stored) = &mut batch.stored {
-                stored.stamp = Some(stamp);
-                keeper.outgoing.ops.push(Op::Stamp { batch: stored.id, stamp });
+                let stamp = crate::core::spool::Stamp { identity, base_sequence, noted };
+                if let Some(stored) = &mut batch.stored {
+                    stored.stamp = Some(stamp);
+                    keeper.outgoing.ops.push(Op::Stamp { batch: stored.id, stamp });
+                }
             }
         }
         for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
+            if !has_space(keeper, batch) {
+                return;
+            }
             keeper.write(id, target(&partition, batch), topic_id, batch);
         }
     }

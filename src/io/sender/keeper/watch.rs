@@ -73,7 +73,7 @@ impl Sender {
     /// What is for a topic that the cluster has not had for long is dead: kept for a person.
     fn bury(&mut self, id: usize) {
         self.take_all(id);
-        self.spill(id);
+        self.spill_all(id);
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         let topic = part.queue.partition.topic.clone();
         let cause = SendCause::Metadata(MetadataError::UnknownTopic {
