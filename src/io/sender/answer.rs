@@ -118,7 +118,8 @@ impl Sender {
         if let Some(part) = self.parts.get_mut(batch.part) {
             part.window.on_answer(batch.id, said, retry_at, &mut settled);
         }
-        self.settle(batch.part, settled);
+        // Another may lead by now, but the offset is this one's.
+        self.settle_under(batch.part, batch.leader.epoch, settled);
     }
 
     /// Takes over the leader named in the answer (KIP-951), else has the metadata asked for. True when there is another
@@ -150,6 +151,12 @@ impl Sender {
 
     /// Tells the receipts.
     pub(super) fn settle(&mut self, id: usize, settled: Vec<Settled<ReadyBatch>>) {
+        let leader = self.parts.get(id).and_then(|part| part.leader);
+        self.settle_under(id, leader.map_or(-1, |leader| leader.epoch), settled);
+    }
+
+    /// As [`Self::settle`], said by a leader of `leader_epoch`.
+    fn settle_under(&mut self, id: usize, leader_epoch: i32, settled: Vec<Settled<ReadyBatch>>) {
         self.adopt_halves(id);
         let counters = self.shared.cluster.counters().clone();
         for settled in settled {
@@ -162,7 +169,7 @@ impl Sender {
                         tracing::debug!(partition = %part.queue.partition, first, records, base_offset, "delivered");
                     }
                     counters.records_delivered.add(batch.count().unsigned_abs().into());
-                    self.note_delivered(id, &batch, base_offset);
+                    self.note_delivered(id, &batch, base_offset, leader_epoch);
                     if let Some(buffer) = batch.deliver(base_offset) {
                         self.shared.budget.recycle(buffer);
                     }

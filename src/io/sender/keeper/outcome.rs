@@ -14,9 +14,14 @@ use std::time::{Duration, Instant};
 
 impl Sender {
     /// A batch is in the log: the spool may forget it.
-    pub(in crate::io::sender) fn note_delivered(&mut self, id: usize, batch: &ReadyBatch, base_offset: Option<i64>) {
+    pub(in crate::io::sender) fn note_delivered(
+        &mut self,
+        id: usize,
+        batch: &ReadyBatch,
+        base_offset: Option<i64>,
+        leader_epoch: i32,
+    ) {
         let Some(part) = self.parts.get_mut(id) else { return };
-        let leader_epoch = part.leader.map_or(-1, |leader| leader.epoch);
         if let Some(base) = base_offset {
             part.noted = Some(Noted { offset: base + i64::from(batch.count()), leader_epoch });
         }
