@@ -101,7 +101,7 @@ impl Sender {
         let mut said = Answer {
             leader: batch.leader,
             verdict,
-            base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
+            base_offset: known_offset(answer.base_offset),
             setback: Setback::default(),
         };
         let mut retry_at = retry_at;
@@ -246,6 +246,11 @@ fn by_partition(response: &ProduceResponse) -> HashMap<Asked, Option<&ProducePar
     answers
 }
 
+/// An offset from which any batch can be counted on; -1 is how brokers say that they do not know.
+fn known_offset(offset: i64) -> Option<i64> {
+    Some(offset).filter(|offset| *offset >= 0 && offset.checked_add(i64::from(i32::MAX)).is_some())
+}
+
 fn setback(broker: BrokerId, partition: &TopicPartition, answer: &ProducePartitionResponse) -> Arc<str> {
     let words = answer.record_errors.iter().find_map(|(_, words)| words.as_deref()).or(answer.error_message.as_deref());
     let words = words.unwrap_or(answer.error.meaning());
@@ -258,5 +263,17 @@ fn hint(error: ErrorCode) -> &'static str {
         ErrorCode::TOPIC_AUTHORIZATION_FAILED => "; the principal needs WRITE on the topic",
         ErrorCode::CLUSTER_AUTHORIZATION_FAILED => "; the principal needs IDEMPOTENT_WRITE on the cluster",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_beyond_counting_is_not_known() {
+        for (told, known) in [(-1, None), (0, Some(0)), (i64::MAX, None), (i64::MAX - 5, None)] {
+            assert_eq!(known_offset(told), known, "{told}");
+        }
     }
 }
