@@ -175,3 +175,30 @@ async fn a_parked_batch_that_overflowed_tells_why() {
     .await;
     producer.close(Duration::ZERO).await.unwrap();
 }
+
+/// A topic that is gone for long: what is still being gathered for it stays with its position, which is written later.
+#[tokio::test]
+async fn a_vanished_topic_takes_no_record_without_its_position() {
+    let (cluster, dir) = (cluster(1), Dir::new());
+    let client = client(&cluster).await;
+    let patience = Duration::from_millis(1000);
+    let producer = client.producer().spool(&dir.0).linger(patience).delivery_timeout(patience).build().await.unwrap();
+    let put = |position: u64| producer.send(Record::to("t").partition(0).value("v").position("source", position));
+    let first = put(1).await.unwrap();
+    producer.flush().await;
+    let _ = offset(&first).await;
+    eventually("an empty spool", || spool::inspect(&dir.0).unwrap().batches.is_empty()).await;
+    cluster.hide_topic("t", true);
+    cluster.inject(Fault::always(FaultAction::Error(3)).api(PRODUCE));
+    for position in 2.. {
+        assert!(position < 500, "never a dead batch");
+        let _ = put(position).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let spool = spool::inspect(&dir.0).unwrap();
+        let records: u64 = spool.batches.iter().map(|batch| batch.records).sum();
+        assert_eq!(1 + records, spool.positions["source"], "as in every moment");
+        if spool.batches.iter().any(|batch| batch.status.is_dead()) {
+            break;
+        }
+    }
+}

@@ -282,8 +282,11 @@ impl Sender {
         self.stamp_ahead(id);
     }
 
-    /// Takes all that is sealed or open, without waiting for linger.
+    /// Takes all that is sealed or open, without waiting for linger. With positions only a cut may.
     fn take_all(&mut self, id: usize) {
+        if self.shared.uses_cuts() {
+            return;
+        }
         let Some(queue) = self.parts.get(id).map(|part| part.queue.clone()) else { return };
         if let (Some(sealing), _) = queue.seal() {
             queue.finish(sealing);
