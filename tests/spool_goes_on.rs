@@ -202,3 +202,31 @@ async fn a_vanished_topic_takes_no_record_without_its_position() {
         }
     }
 }
+
+/// What only overflows keeps no stamps on disk, and yet the next process must know which epochs this one has used.
+#[tokio::test]
+async fn epochs_used_in_memory_are_known_to_the_next() {
+    let (cluster, dir) = (cluster(1), Dir::new());
+    cluster.create_topic_with("small", 1, TopicConfig { max_message_bytes: 400, ..Default::default() });
+    let client = client(&cluster).await;
+    let spilling = || one_by_one(&client).spill(&dir.0).build();
+    let producer = spilling().await.unwrap();
+    let large = "x".repeat(1000);
+    for (value, is_taken) in [("a", true), (&large, false), ("b", true)] {
+        let receipt = producer.send(Record::to("small").value(value)).await.unwrap();
+        assert_eq!(outcome(&receipt).await.is_ok(), is_taken);
+    }
+    // The refused one has closed an epoch. Of another partition something is left, of the first epoch.
+    cluster.inject(Fault::always(FaultAction::DropBeforeApply).api(PRODUCE));
+    let _ = send(&producer, 0, "left").await;
+    let before = cluster.look(|view| view.requests(PRODUCE));
+    until(&cluster, "an attempt", |view| view.requests(PRODUCE) > before);
+    producer.close(Duration::ZERO).await.unwrap();
+    cluster.clear_faults();
+    let producer = spilling().await.unwrap();
+    let receipt = producer.send(Record::to("small").value("c")).await.unwrap();
+    outcome(&receipt).await.unwrap();
+    flush_in_time(&producer).await;
+    assert_eq!(cluster.ledger().partition_values("small", 0), ["a", "b", "c"]);
+    assert_eq!(values(&cluster), ["left"]);
+}

@@ -40,6 +40,8 @@ pub(super) struct Durable {
     batches: Vec<Written>,
     /// Its stamps by part.
     stamps: Vec<(usize, EntryId)>,
+    /// Under whom batches may be sent that are in memory only.
+    identities: Vec<ProducerIdentity>,
 }
 
 /// A batch that was given to the spool.
@@ -74,6 +76,8 @@ pub(super) struct Keeper {
     /// The producer id found, with the highest epoch it had.
     current: Option<ProducerIdentity>,
     stamps_in_doubt: bool,
+    /// The producer ids that the disk knows to be used, each with its highest epoch.
+    recorded: HashMap<i64, i16>,
     /// When the spool was this process's already, in Unix milliseconds: whoever had it before sends nothing any more.
     opened_at: i64,
     /// To be written at the end of this turn.
@@ -227,6 +231,12 @@ impl Sender {
 
     pub(super) fn on_durable(&mut self, durable: Durable) {
         let mut parts = BTreeSet::new();
+        for identity in &durable.identities {
+            if let Some(keeper) = &mut self.keeper {
+                let epoch = keeper.recorded.entry(identity.id).or_insert(identity.epoch);
+                *epoch = identity.epoch.max(*epoch);
+            }
+        }
         for (id, entry) in durable.stamps {
             if let Some(part) = self.parts.get_mut(id) {
                 part.window.on_saved(entry);
@@ -288,8 +298,15 @@ impl Sender {
                 keeper.outgoing.ops.push(Op::Stamp { batch: stored.id, stamp });
                 keeper.waiting.stamps.push((id, entry));
             }
-            // In memory only, as overflow has it.
-            None => part.window.on_saved(entry),
+            // In memory only, as overflow has it; but no epoch is used that the next process does not know of.
+            None if keeper.recorded.get(&identity.id).is_some_and(|epoch| *epoch >= identity.epoch) => {
+                part.window.on_saved(entry);
+            }
+            None => {
+                keeper.outgoing.ops.push(Op::Stamp { batch: BatchId::NONE, stamp });
+                keeper.waiting.stamps.push((id, entry));
+                keeper.waiting.identities.push(identity);
+            }
         }
     }
 

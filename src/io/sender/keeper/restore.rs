@@ -71,6 +71,7 @@ impl Keeper {
             waits: Some(waits),
             acknowledged: recovered.acknowledged,
             current: recovered.identity,
+            recorded: recovered.identity.iter().map(|identity| (identity.id, identity.epoch)).collect(),
             stamps_in_doubt: recovered.stamps_in_doubt,
             opened_at: exact_millis(),
             config,
