@@ -230,3 +230,28 @@ async fn epochs_used_in_memory_are_known_to_the_next() {
     assert_eq!(cluster.ledger().partition_values("small", 0), ["a", "b", "c"]);
     assert_eq!(values(&cluster), ["left"]);
 }
+
+/// Adopted once, and not emptied in that run: what is left is this cluster's then.
+#[tokio::test]
+async fn an_adopted_spool_stays_adopted() {
+    let (first, dir) = (cluster(1), Dir::new());
+    let client_1 = client(&first).await;
+    let producer = spooling(&client_1, &dir).await;
+    all_delivered(&send_some(&producer, "w", 1).await).await;
+    first.inject(Fault::always(FaultAction::DropBeforeApply).api(PRODUCE));
+    send_some(&producer, "a", 3).await[2].spooled().await.unwrap();
+    producer.close(Duration::ZERO).await.unwrap();
+    let second = FakeCluster::builder().brokers(1).cluster_id("the-other-one").start();
+    // Topic ids are given one after the other.
+    second.create_topic("other", 1);
+    second.create_topic("t", 2);
+    second.inject(Fault::always(FaultAction::DropBeforeApply).api(PRODUCE));
+    let client_2 = client(&second).await;
+    let adopting = one_by_one(&client_2).spool(&dir.0).property("spool.adopt", "true").build().await.unwrap();
+    send_some(&adopting, "b", 1).await[0].spooled().await.unwrap();
+    adopting.close(Duration::ZERO).await.unwrap();
+    second.clear_faults();
+    let producer = spooling(&client_2, &dir).await;
+    flush_in_time(&producer).await;
+    assert_eq!(values(&second), [numbered("a", 3), numbered("b", 1)].concat());
+}
