@@ -4,7 +4,7 @@
 
 mod producer_support;
 
-use indelible::{Record, SendCause, SpoolConfig};
+use indelible::{Durability, Record, SendCause, SpoolConfig};
 use producer_support::*;
 use std::time::Duration;
 
@@ -40,6 +40,38 @@ async fn a_full_spool_pushes_back_until_brokers_are_back() {
     for _ in 0..300 {
         accepted.push(producer.send(Record::to("t").partition(0).value(&value)).await.unwrap());
     }
+    producer.close(PATIENCE).await.unwrap();
+    assert_eq!(values(&cluster).len(), 1 + accepted.len());
+    let _ = std::fs::remove_dir_all(&directory);
+}
+
+/// What overflows is bounded like what is written ahead: the disk is not filled for as long as brokers are away.
+#[tokio::test]
+async fn a_full_overflow_pushes_back_until_brokers_are_back() {
+    let directory = std::env::temp_dir().join(format!("indelible-full-overflow-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    let cluster = cluster(1);
+    let client = client(&cluster).await;
+    let mut spool = SpoolConfig::new(&directory);
+    (spool.segment_bytes, spool.max_bytes, spool.durability) = (64 << 10, 400 << 10, Durability::Memory);
+    let producer = client.producer().spool_config(spool).batch_size(2000).linger(Duration::from_millis(1));
+    let producer = producer.buffer_memory(64 << 10).max_request_size(8000).property("max.block.ms", "3000");
+    let producer = producer.build().await.unwrap();
+    let _ = send(&producer, 0, "first").await.delivered().await.unwrap();
+    cluster.kill(1);
+    let value = "v".repeat(1000);
+    let mut accepted = Vec::new();
+    let error = loop {
+        match producer.send(Record::to("t").partition(0).value(&value)).await {
+            Ok(receipt) => accepted.push(receipt),
+            Err(error) => break error,
+        }
+        assert!(accepted.len() < 1000, "never full");
+    };
+    let SendCause::SpoolFull { used, limit, .. } = error.cause() else { panic!("{error}") };
+    assert!(*used > *limit / 4 && *used <= *limit, "{error}");
+    cluster.restart(1);
+    all_delivered(&accepted).await;
     producer.close(PATIENCE).await.unwrap();
     assert_eq!(values(&cluster).len(), 1 + accepted.len());
     let _ = std::fs::remove_dir_all(&directory);

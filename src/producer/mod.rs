@@ -81,9 +81,9 @@ impl Producer {
         let cause = match appended {
             Ok(appended) => return Ok(Receipt::new(appended)),
             Err(Wait::Refused(cause)) => cause,
-            Err(Wait::Memory { .. }) => {
+            Err(Wait::Memory { bytes }) => {
                 shared.urge();
-                SendCause::BufferFull { limit: shared.config.buffer_memory, waited: Duration::ZERO }
+                shared.memory_full(bytes, Duration::ZERO)
             }
             Err(Wait::Space { .. }) => shared.spool_full(Duration::ZERO),
             Err(Wait::Topic) => {

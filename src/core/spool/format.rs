@@ -243,10 +243,12 @@ pub(crate) enum Entry {
         position: u64,
     },
     Cluster(Arc<str>),
-    /// All is for this cluster; identities and acknowledgements of before do not count, nor do `stamps`, if it says so.
+    /// All is for this cluster; identities and acknowledgements of before do not count, nor do `stamps`, if it says so. Of
+    /// batches with an id `below`, and of all there are if it says so, the topic's id is forgotten.
     Adopted {
         id: Arc<str>,
         stamps: bool,
+        below: u64,
     },
     Topic {
         name: Arc<str>,
@@ -335,7 +337,7 @@ impl Entry {
             Op::Outcome { batch, outcome } => Entry::Outcome { batch: *batch, outcome: shortened(outcome) },
             Op::Position { source, position } => Entry::Position { source: source.clone(), position: *position },
             Op::Cluster(id) => Entry::Cluster(id.clone()),
-            Op::Adopted(id) => Entry::Adopted { id: id.clone(), stamps: true },
+            Op::Adopted(id) => Entry::Adopted { id: id.clone(), stamps: true, below: 0 },
             Op::Topic { name, id, partitions } => Entry::Topic { name: name.clone(), id: *id, partitions: *partitions },
             Op::Acknowledged { partition, identity, last_sequence, newest, noted } => Entry::Acknowledged {
                 partition: partition.clone(),
@@ -400,9 +402,10 @@ impl Entry {
                 put_str(out, id);
                 CLUSTER
             }
-            Entry::Adopted { id, stamps } => {
+            Entry::Adopted { id, stamps, below } => {
                 put_str(out, id);
                 out.push(u8::from(*stamps));
+                put_u64(out, *below);
                 ADOPTED
             }
             Entry::Topic { name, id, partitions } => {
@@ -474,7 +477,7 @@ impl Entry {
             OUTCOME => Entry::Outcome { batch: BatchId(fields.u64()?), outcome: decode_outcome(&mut fields)? },
             POSITION => Entry::Position { source: fields.str()?, position: fields.u64()? },
             CLUSTER => Entry::Cluster(fields.str()?),
-            ADOPTED => Entry::Adopted { id: fields.str()?, stamps: fields.u8()? == 1 },
+            ADOPTED => Entry::Adopted { id: fields.str()?, stamps: fields.u8()? == 1, below: fields.u64()? },
             TOPIC => Entry::Topic { name: fields.str()?, id: TopicId(fields.array()?), partitions: fields.i32()? },
             ACKNOWLEDGED => Entry::Acknowledged {
                 partition: TopicPartition { topic: fields.str()?, partition: fields.i32()? },

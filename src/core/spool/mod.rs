@@ -26,6 +26,11 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BatchId(pub(crate) u64);
 
+impl BatchId {
+    /// None that is in a spool: a stamp of it only says that an identity is used.
+    pub(crate) const NONE: BatchId = BatchId(u64::MAX);
+}
+
 impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)

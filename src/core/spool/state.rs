@@ -46,6 +46,8 @@ pub(crate) struct State {
     dead: u64,
     /// It was adopted by a cluster once.
     adopted: bool,
+    /// Batches with a lower id were accepted for another cluster's topics, or for earlier ones.
+    adopted_below: u64,
     set_aside: Vec<SetAside>,
     dropped: BTreeSet<u64>,
     /// Kept while a spool is read, for [`Recovered`].
@@ -75,7 +77,7 @@ impl State {
                 self.positions.insert(source.clone(), *position);
             }
             Entry::Cluster(id) => self.cluster = Some(id.clone()),
-            Entry::Adopted { id, stamps } => self.adopt(id, *stamps),
+            Entry::Adopted { id, stamps, below } => self.adopt(id, *stamps, *below),
             Entry::Topic { name, id, partitions } => {
                 self.topics.insert(name.clone(), (*id, *partitions));
             }
@@ -105,13 +107,18 @@ impl State {
         }
     }
 
-    fn adopt(&mut self, cluster: &Arc<str>, stamps: bool) {
+    fn adopt(&mut self, cluster: &Arc<str>, stamps: bool, below: u64) {
         self.cluster = Some(cluster.clone());
         self.adopted = true;
         self.acknowledged.clear();
         self.checkpoint.last = None;
         self.checkpoint.epochs.clear();
+        let below = if stamps { self.checkpoint.next_id } else { below };
+        self.adopted_below = self.adopted_below.max(below);
+        let heads = self.heads.iter_mut().flatten().filter(|(id, _)| **id < below);
+        heads.for_each(|(_, head)| head.topic_id = TopicId::NONE);
         if stamps {
+            self.topics.values_mut().for_each(|(id, _)| *id = TopicId::NONE);
             self.stamps.clear();
             self.statuses.retain(|_, status| matches!(status, Status::Dead { .. }));
         }
@@ -221,6 +228,11 @@ impl State {
         inside.map(|(id, located)| (BatchId(*id), *located)).collect()
     }
 
+    /// Whether a batch was there when the spool was adopted: the id of its topic is then forgotten, also in its copies.
+    pub(crate) fn is_adopted(&self, id: BatchId) -> bool {
+        id.0 < self.adopted_below
+    }
+
     /// Bytes that live batches take.
     pub(crate) fn live(&self) -> u64 {
         self.live
@@ -273,7 +285,8 @@ impl State {
     /// Everything that does not hang on a batch, restated: the beginning of every segment.
     pub(crate) fn restate(&self) -> Vec<Entry> {
         // What it forgot must not come back from older segments.
-        let cluster = |id| if self.adopted { Entry::Adopted { id, stamps: false } } else { Entry::Cluster(id) };
+        let below = self.adopted_below;
+        let cluster = |id| if self.adopted { Entry::Adopted { id, stamps: false, below } } else { Entry::Cluster(id) };
         let mut entries: Vec<Entry> = self.cluster.iter().cloned().map(cluster).collect();
         for (name, (id, partitions)) in &self.topics {
             entries.push(Entry::Topic { name: name.clone(), id: *id, partitions: *partitions });

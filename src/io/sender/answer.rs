@@ -101,7 +101,7 @@ impl Sender {
         let mut said = Answer {
             leader: batch.leader,
             verdict,
-            base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
+            base_offset: known_offset(answer.base_offset),
             setback: Setback::default(),
         };
         let mut retry_at = retry_at;
@@ -118,7 +118,8 @@ impl Sender {
         if let Some(part) = self.parts.get_mut(batch.part) {
             part.window.on_answer(batch.id, said, retry_at, &mut settled);
         }
-        self.settle(batch.part, settled);
+        // Another may lead by now, but the offset is this one's.
+        self.settle_under(batch.part, batch.leader.epoch, settled);
     }
 
     /// Takes over the leader named in the answer (KIP-951), else has the metadata asked for. True when there is another
@@ -150,6 +151,12 @@ impl Sender {
 
     /// Tells the receipts.
     pub(super) fn settle(&mut self, id: usize, settled: Vec<Settled<ReadyBatch>>) {
+        let leader = self.parts.get(id).and_then(|part| part.leader);
+        self.settle_under(id, leader.map_or(-1, |leader| leader.epoch), settled);
+    }
+
+    /// As [`Self::settle`], said by a leader of `leader_epoch`.
+    fn settle_under(&mut self, id: usize, leader_epoch: i32, settled: Vec<Settled<ReadyBatch>>) {
         self.adopt_halves(id);
         let counters = self.shared.cluster.counters().clone();
         for settled in settled {
@@ -162,7 +169,7 @@ impl Sender {
                         tracing::debug!(partition = %part.queue.partition, first, records, base_offset, "delivered");
                     }
                     counters.records_delivered.add(batch.count().unsigned_abs().into());
-                    self.note_delivered(id, &batch, base_offset);
+                    self.note_delivered(id, &batch, base_offset, leader_epoch);
                     if let Some(buffer) = batch.deliver(base_offset) {
                         self.shared.budget.recycle(buffer);
                     }
@@ -239,6 +246,11 @@ fn by_partition(response: &ProduceResponse) -> HashMap<Asked, Option<&ProducePar
     answers
 }
 
+/// An offset from which any batch can be counted on; -1 is how brokers say that they do not know.
+fn known_offset(offset: i64) -> Option<i64> {
+    Some(offset).filter(|offset| *offset >= 0 && offset.checked_add(i64::from(i32::MAX)).is_some())
+}
+
 fn setback(broker: BrokerId, partition: &TopicPartition, answer: &ProducePartitionResponse) -> Arc<str> {
     let words = answer.record_errors.iter().find_map(|(_, words)| words.as_deref()).or(answer.error_message.as_deref());
     let words = words.unwrap_or(answer.error.meaning());
@@ -251,5 +263,17 @@ fn hint(error: ErrorCode) -> &'static str {
         ErrorCode::TOPIC_AUTHORIZATION_FAILED => "; the principal needs WRITE on the topic",
         ErrorCode::CLUSTER_AUTHORIZATION_FAILED => "; the principal needs IDEMPOTENT_WRITE on the cluster",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_beyond_counting_is_not_known() {
+        for (told, known) in [(-1, None), (0, Some(0)), (i64::MAX, None), (i64::MAX - 5, None)] {
+            assert_eq!(known_offset(told), known, "{told}");
+        }
     }
 }

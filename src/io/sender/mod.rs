@@ -174,19 +174,25 @@ impl Sender {
         if id < self.parts.len() {
             return;
         }
+        // The view taken next may be newer than the one seen last, and another cluster's.
         let view = self.view.borrow().clone();
-        for queue in self.shared.queues_from(self.parts.len()) {
+        self.check_cluster(&view);
+        let first = self.parts.len();
+        for queue in self.shared.queues_from(first) {
             let (window, noted, asked) = match &mut self.keeper {
                 Some(keeper) => keeper.window(&queue, self.window.clone(), Instant::now()),
                 None => (Window::new(self.window.clone()), None, true),
             };
             self.parts.push(Part::new(queue, window, noted, asked, self.keeper.is_some(), &view, Instant::now()));
         }
+        if let Some(why) = self.keeper.as_ref().and_then(Keeper::foreign) {
+            (first..self.parts.len()).for_each(|id| self.hold_from_first(id, &why));
+        }
     }
 
     fn on_view(&mut self) {
         let view = self.view.borrow_and_update().clone();
-        self.check_cluster();
+        self.check_cluster(&view);
         for name in self.shared.topic_names() {
             if let Some(topic) = view.topic(&name) {
                 self.shared.add_partitions(&name, topic.partitions.len());
@@ -276,8 +282,11 @@ impl Sender {
         self.stamp_ahead(id);
     }
 
-    /// Takes all that is sealed or open, without waiting for linger.
+    /// Takes all that is sealed or open, without waiting for linger. With positions only a cut may.
     fn take_all(&mut self, id: usize) {
+        if self.shared.uses_cuts() {
+            return;
+        }
         let Some(queue) = self.parts.get(id).map(|part| part.queue.clone()) else { return };
         if let (Some(sealing), _) = queue.seal() {
             queue.finish(sealing);

@@ -383,10 +383,16 @@ impl Shared {
         let (reserve, left) = (self.budget.clone().reserve(bytes), deadline.saturating_duration_since(thread.now()));
         match thread.run(async move { tokio::time::timeout(left, reserve).await }).await {
             Some(Ok(Some(room))) => Ok(Room { space, ..room }),
-            Some(Err(_)) => {
-                Err(SendCause::BufferFull { limit: self.config.buffer_memory, waited: self.config.max_block })
-            }
+            Some(Err(_)) => Err(self.memory_full(bytes, self.config.max_block)),
             Some(Ok(None)) | None => Err(SendCause::Closed),
+        }
+    }
+
+    /// There is no memory for so many bytes, for so long: of a producer that overflows because its spool has no space.
+    pub(crate) fn memory_full(&self, bytes: usize, waited: Duration) -> SendCause {
+        match self.spool.as_ref().filter(|_| !self.write_ahead) {
+            Some(spool) if spool.try_reserve(bytes).is_none() => self.spool_full(waited),
+            _ => SendCause::BufferFull { limit: self.config.buffer_memory, waited },
         }
     }
 

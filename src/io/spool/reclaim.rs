@@ -9,6 +9,7 @@ use crate::core::spool::build::GroupBuilder;
 use crate::core::spool::format::{ENTRY_HEAD, Entry, Place, SEGMENT_HEAD, SetAside};
 use crate::core::spool::{BatchId, Outcome};
 use crate::error::SpoolError;
+use crate::types::TopicId;
 use bytes::Bytes;
 
 /// Files kept for later segments: filled once, overwritten often.
@@ -81,7 +82,10 @@ impl<F: Files> Engine<F> {
         let mut builder = GroupBuilder::new();
         for (id, _) in self.state.batches_in(sequence) {
             match self.read_entry(id) {
-                Ok((head, payload)) => {
+                Ok((mut head, payload)) => {
+                    if self.state.is_adopted(id) {
+                        head.topic_id = TopicId::NONE;
+                    }
                     builder.push(Entry::Batch(head), payload);
                     let told = self.state.restate_batch(id);
                     told.into_iter().for_each(|entry| builder.push(entry, Bytes::new()));

@@ -203,6 +203,11 @@ impl ReadyBatch {
         &self.cell
     }
 
+    /// Space was set aside for it in the spool.
+    pub(crate) fn set_space(&mut self, space: Option<Box<dyn Permit>>) {
+        self.space = space;
+    }
+
     /// The space set aside for it in the spool, to be given back when it is written.
     pub(crate) fn take_space(&mut self) -> Option<Box<dyn Permit>> {
         self.space.take()

@@ -104,7 +104,9 @@ impl<B: Stampable> Window<B> {
         let (first, last, doubt) = (entry.first, entry.last, entry.doubt);
         if let ProbeCause::Refusal(verdict) = cause {
             let absent = match answer {
-                ProbeAnswer::Empty { .. } => true,
+                ProbeAnswer::Empty { log_start } if self.is_absence_proven(&self.entries[at], log_start) => true,
+                // The leader may have forgotten the producer along with the batch.
+                ProbeAnswer::Empty { .. } => return self.need_scan_of_refused(id, leader, verdict),
                 ProbeAnswer::Unavailable => false,
                 ProbeAnswer::Known { epoch, .. } if epoch != identity.epoch => epoch < identity.epoch,
                 ProbeAnswer::Known { last_sequence, .. } => distance(last_sequence, first) < 0,
@@ -294,7 +296,7 @@ impl<B: Stampable> Window<B> {
     }
 
     /// Refused for good: in halves when there are several records, since only one of them may be to blame.
-    fn on_refused(&mut self, at: usize, verdict: ProduceVerdict, out: &mut Vec<Settled<B>>) {
+    pub(super) fn on_refused(&mut self, at: usize, verdict: ProduceVerdict, out: &mut Vec<Settled<B>>) {
         let entry = &mut self.entries[at];
         if verdict == ProduceVerdict::Dead || entry.doubt {
             return self.give_up(at, Reason::Refused, out);

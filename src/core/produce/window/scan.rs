@@ -1,6 +1,7 @@
 //! When only the log itself can tell: which batches are in it.
 
 use super::{Entry, EntryId, Leadership, Reason, Settled, Stampable, State, Window};
+use crate::core::verdict::produce::ProduceVerdict;
 use std::time::Instant;
 
 /// A batch of this producer in the log: epoch, base sequence, base offset.
@@ -31,6 +32,8 @@ pub(super) struct ScanNeeded {
     pub(super) leader: Leadership,
     /// What a complete scan does not find was never appended.
     missing_is_absent: bool,
+    /// The batch was refused for good meanwhile: missing, it does not go again.
+    refused: Option<ProduceVerdict>,
 }
 
 impl<B: Stampable> Window<B> {
@@ -76,6 +79,9 @@ impl<B: Stampable> Window<B> {
             if delivered {
                 self.note_confirmed(at);
                 self.settle_delivered(at, offset, out);
+            } else if let Some(verdict) = scan.refused.filter(|_| absent && id == scan.id) {
+                self.entries[at].doubt = false;
+                self.on_refused(at, verdict, out);
             } else if absent {
                 self.entries[at].cleared = Some(self.clearance(leader));
                 if self.is_behind(at) {
@@ -98,7 +104,13 @@ impl<B: Stampable> Window<B> {
         for entry in &mut self.entries {
             entry.cleared = None;
         }
-        self.scan_needed = Some(ScanNeeded { id, leader, missing_is_absent });
+        self.scan_needed = Some(ScanNeeded { id, leader, missing_is_absent, refused: None });
+    }
+
+    /// As [`Self::need_scan`], for a batch in doubt that was refused for good.
+    pub(super) fn need_scan_of_refused(&mut self, id: EntryId, leader: Leadership, verdict: ProduceVerdict) {
+        self.need_scan(id, leader, true);
+        self.scan_needed = self.scan_needed.map(|scan| ScanNeeded { refused: Some(verdict), ..scan });
     }
 
     /// Stored batches wait for a later one to be confirmed. When no later one is left, the log has to tell; and where

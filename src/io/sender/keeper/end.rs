@@ -15,13 +15,18 @@ impl Sender {
     pub(in crate::io::sender) async fn leave_to_spool(&mut self) -> usize {
         let now = Instant::now();
         self.ensure_parts(usize::MAX);
-        while !self.take_last(now) {
-            // Some are being compressed.
+        loop {
+            // Whoever has compressed one tells only of a queue that was looked at since it told last.
+            self.shared.take_signals(&mut self.signalled);
+            self.signalled.drain(..).for_each(|queue| queue.looked());
+            if self.take_last(now) {
+                break;
+            }
             self.shared.signalled().await;
         }
         let mut left: Vec<(usize, ReadyBatch, bool)> = Vec::new();
         for id in 0..self.parts.len() {
-            self.spill(id);
+            self.spill_all(id);
         }
         self.flush_to_spool();
         for id in 0..self.parts.len() {

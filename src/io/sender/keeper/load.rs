@@ -51,6 +51,13 @@ impl Sender {
             self.load_ahead(id);
             return true;
         }
+        if self.load_ahead(id) {
+            return false;
+        }
+        // Read back too early: they cannot go before it, and hold what it needs.
+        if let Some(part) = self.parts.get_mut(id) {
+            part.window.idle_mut().take(4 * AHEAD).for_each(unload);
+        }
         if !self.load_ahead(id)
             && let Some(keeper) = &mut self.keeper
         {
@@ -65,11 +72,18 @@ impl Sender {
         if part.loading > 0 {
             return true;
         }
+        let on_disk = |batch: &ReadyBatch| {
+            let stored = batch.stored.as_ref().filter(|_| !batch.is_loaded())?;
+            Some((stored.id, batch.len()))
+        };
+        // However many there are before the next one that will go anew, after it.
+        let next = part.window.peek().and_then(on_disk);
+        let ahead = part.window.batches_mut().take(AHEAD).filter_map(|batch| on_disk(batch));
+        let ahead: Vec<_> = next.into_iter().chain(ahead.filter(|batch| Some(*batch) != next)).collect();
         let mut wanted = 0;
-        for batch in part.window.batches_mut().take(AHEAD).filter(|batch| !batch.is_loaded()) {
-            let Some(stored) = &batch.stored else { continue };
-            let Some(permit) = keeper.permit(batch.len(), self.shared.config.buffer_memory) else { break };
-            let (name, report) = (stored.id, self.report.clone());
+        for (name, len) in ahead {
+            let Some(permit) = keeper.permit(len, self.shared.config.buffer_memory) else { break };
+            let report = self.report.clone();
             keeper.spool.read(
                 name,
                 Box::new(move |result| {
@@ -107,6 +121,8 @@ impl Sender {
     pub(in crate::io::sender) fn feed_hungry(&mut self) {
         let Some(keeper) = &mut self.keeper else { return };
         for id in std::mem::take(&mut keeper.hungry) {
+            // What is being divided has no turn at a leader.
+            self.on_read_back(id);
             self.make_runnable(id);
         }
     }

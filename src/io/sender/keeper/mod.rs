@@ -40,6 +40,8 @@ pub(super) struct Durable {
     batches: Vec<Written>,
     /// Its stamps by part.
     stamps: Vec<(usize, EntryId)>,
+    /// Under whom batches may be sent that are in memory only.
+    identities: Vec<ProducerIdentity>,
 }
 
 /// A batch that was given to the spool.
@@ -48,6 +50,8 @@ struct Written {
     id: BatchId,
     cell: Arc<BatchCell>,
     durable: Arc<AtomicBool>,
+    /// Part of another batch, whose memory it holds although its own turn may come late: that is needed to read others back.
+    divided: bool,
     /// Set aside until it is written.
     _space: Option<Box<dyn Permit>>,
 }
@@ -60,6 +64,8 @@ pub(super) struct Keeper {
     next_order: u64,
     /// The cluster the spool belongs to, once known.
     cluster: Option<Arc<str>>,
+    /// Why nothing is sent: the brokers are another cluster's.
+    foreign: Option<Arc<str>>,
     /// What the spool knows of topics.
     topics: BTreeMap<Arc<str>, (TopicId, i32)>,
     /// Found at the start, until their part is made; partition -1 for unpartitioned ones.
@@ -70,6 +76,8 @@ pub(super) struct Keeper {
     /// The producer id found, with the highest epoch it had.
     current: Option<ProducerIdentity>,
     stamps_in_doubt: bool,
+    /// The producer ids that the disk knows to be used, each with its highest epoch.
+    recorded: HashMap<i64, i16>,
     /// When the spool was this process's already, in Unix milliseconds: whoever had it before sends nothing any more.
     opened_at: i64,
     /// To be written at the end of this turn.
@@ -97,6 +105,11 @@ impl Keeper {
     /// Whether batches are written before they are sent.
     pub(super) fn is_write_ahead(&self) -> bool {
         self.config.is_write_ahead()
+    }
+
+    /// Why nothing may be sent, if the brokers are not the spool's.
+    pub(super) fn foreign(&self) -> Option<Arc<str>> {
+        self.foreign.clone()
     }
 
     /// When [`Sender::keep`] has to be called again at the latest.
@@ -135,6 +148,14 @@ impl Keeper {
         }
     }
 
+    /// Sets space aside for a batch that is to be written. False when there is none.
+    fn set_aside(&self, batch: &mut ReadyBatch) -> bool {
+        let space = self.spool.try_reserve(batch.len());
+        let has_space = space.is_some();
+        batch.set_space(space);
+        has_space
+    }
+
     /// Has a batch written under a new name.
     fn write(&mut self, part: usize, target: Target, topic_id: TopicId, batch: &mut ReadyBatch) {
         let Some(sealed) = batch.sealed().cloned() else { return };
@@ -155,7 +176,9 @@ impl Keeper {
         let stored = Stored { id, order, topic_id, stamp: None, durable: durable.clone() };
         batch.stored = Some(Box::new(stored));
         let (cell, space) = (batch.cell().clone(), batch.take_space());
-        self.waiting.batches.push(Written { part, id, cell, durable, _space: space });
+        // Only what was part of another batch has its place before it is written.
+        let divided = batch.order.is_some();
+        self.waiting.batches.push(Written { part, id, cell, durable, divided, _space: space });
     }
 }
 
@@ -208,6 +231,12 @@ impl Sender {
 
     pub(super) fn on_durable(&mut self, durable: Durable) {
         let mut parts = BTreeSet::new();
+        for identity in &durable.identities {
+            if let Some(keeper) = &mut self.keeper {
+                let epoch = keeper.recorded.entry(identity.id).or_insert(identity.epoch);
+                *epoch = identity.epoch.max(*epoch);
+            }
+        }
         for (id, entry) in durable.stamps {
             if let Some(part) = self.parts.get_mut(id) {
                 part.window.on_saved(entry);
@@ -217,9 +246,9 @@ impl Sender {
         // Behind a leader that is away they would only hold memory; what overflowed did so to free it.
         let write_ahead = self.keeper.as_ref().is_some_and(Keeper::is_write_ahead);
         let mut reach = HashMap::new();
-        for Written { part, id, .. } in &durable.batches {
+        for Written { part, id, divided, .. } in &durable.batches {
             let within_reach = *reach.entry(*part).or_insert_with(|| self.is_within_reach(*part));
-            if !(write_ahead && within_reach) {
+            if *divided || !(write_ahead && within_reach) {
                 self.unload_one(*part, *id);
             }
         }
@@ -269,8 +298,15 @@ impl Sender {
                 keeper.outgoing.ops.push(Op::Stamp { batch: stored.id, stamp });
                 keeper.waiting.stamps.push((id, entry));
             }
-            // In memory only, as overflow has it.
-            None => part.window.on_saved(entry),
+            // In memory only, as overflow has it; but no epoch is used that the next process does not know of.
+            None if keeper.recorded.get(&identity.id).is_some_and(|epoch| *epoch >= identity.epoch) => {
+                part.window.on_saved(entry);
+            }
+            None => {
+                keeper.outgoing.ops.push(Op::Stamp { batch: BatchId::NONE, stamp });
+                keeper.waiting.stamps.push((id, entry));
+                keeper.waiting.identities.push(identity);
+            }
         }
     }
 

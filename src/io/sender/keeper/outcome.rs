@@ -1,7 +1,8 @@
 //! What became of spooled batches, and of partitions that make no progress.
 
-use super::target;
+use super::{Keeper, target};
 use crate::config::{OnDead, OnUnknown};
+use crate::core::metadata::ClusterView;
 use crate::core::produce::accumulator::ReadyBatch;
 use crate::core::produce::sequence::advance;
 use crate::core::produce::window::{Reason, Setback, Stampable};
@@ -13,9 +14,14 @@ use std::time::{Duration, Instant};
 
 impl Sender {
     /// A batch is in the log: the spool may forget it.
-    pub(in crate::io::sender) fn note_delivered(&mut self, id: usize, batch: &ReadyBatch, base_offset: Option<i64>) {
+    pub(in crate::io::sender) fn note_delivered(
+        &mut self,
+        id: usize,
+        batch: &ReadyBatch,
+        base_offset: Option<i64>,
+        leader_epoch: i32,
+    ) {
         let Some(part) = self.parts.get_mut(id) else { return };
-        let leader_epoch = part.leader.map_or(-1, |leader| leader.epoch);
         if let Some(base) = base_offset {
             part.noted = Some(Noted { offset: base + i64::from(batch.count()), leader_epoch });
         }
@@ -107,13 +113,14 @@ impl Sender {
     }
 
     /// As [`Self::hold`]; the reason is told of the first batch that waits, for whoever looks into the spool.
-    pub(super) fn hold_from_first(&mut self, id: usize, why: &str) {
+    pub(in crate::io::sender) fn hold_from_first(&mut self, id: usize, why: &str) {
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         if part.held.is_none()
             && let Some(stored) = part.window.batches_mut().find_map(|batch| batch.stored.as_ref())
         {
             let outcome = Outcome::Parked { unknown: false, reason: Arc::from(why) };
-            keeper.later.ops.push(Op::Outcome { batch: stored.id, outcome });
+            // Behind the batch itself, which may be on its way there.
+            keeper.outgoing.ops.push(Op::Outcome { batch: stored.id, outcome });
         }
         self.hold(id, why);
     }
@@ -153,36 +160,48 @@ impl Sender {
         keeper.outgoing.ops.extend(parents.into_iter().map(replaced));
     }
 
-    /// Overflow: what part `id` has in memory goes to disk, and the stamps of what was sent with it.
+    /// Overflow: what part `id` has in memory goes to disk, as far as there is space, and the stamps of what was sent with
+    /// it. Without space it stays in memory, and `send` waits.
     pub(super) fn spill(&mut self, id: usize) {
+        self.spill_while(id, Keeper::set_aside);
+    }
+
+    /// As [`Self::spill`], all of it: what is not written now is lost.
+    pub(super) fn spill_all(&mut self, id: usize) {
+        self.spill_while(id, |_, _| true);
+    }
+
+    fn spill_while(&mut self, id: usize, has_space: impl Fn(&Keeper, &mut ReadyBatch) -> bool) {
         // What is still in the queue overflows as well, unless older records have to come before it.
         if !self.is_behind_undivided(id) {
             self.take_all(id);
         }
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         let (partition, topic_id, noted) = (part.queue.partition.clone(), part.topic_id, part.noted);
-        let Some(identity) = part.window.identity() else {
-            for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
+        if let Some(identity) = part.window.identity() {
+            for (batch, base_sequence) in part.window.stamped_mut().filter(|(batch, _)| batch.stored.is_none()) {
+                if !has_space(keeper, batch) {
+                    return;
+                }
                 keeper.write(id, target(&partition, batch), topic_id, batch);
-            }
-            return;
-        };
-        for (batch, base_sequence) in part.window.stamped_mut().filter(|(batch, _)| batch.stored.is_none()) {
-            keeper.write(id, target(&partition, batch), topic_id, batch);
-            let stamp = crate::core::spool::Stamp { identity, base_sequence, noted };
-            if let Some(stored) = &mut batch.stored {
-                stored.stamp = Some(stamp);
-                keeper.outgoing.ops.push(Op::Stamp { batch: stored.id, stamp });
+                let stamp = crate::core::spool::Stamp { identity, base_sequence, noted };
+                if let Some(stored) = &mut batch.stored {
+                    stored.stamp = Some(stamp);
+                    keeper.outgoing.ops.push(Op::Stamp { batch: stored.id, stamp });
+                }
             }
         }
         for batch in part.window.batches_mut().filter(|batch| batch.stored.is_none()) {
+            if !has_space(keeper, batch) {
+                return;
+            }
             keeper.write(id, target(&partition, batch), topic_id, batch);
         }
     }
 
     /// Compares what the spool was written for with what the brokers say.
-    pub(in crate::io::sender) fn check_cluster(&mut self) {
-        let Some(cluster) = self.view.borrow().cluster_id.clone() else { return };
+    pub(in crate::io::sender) fn check_cluster(&mut self, view: &ClusterView) {
+        let Some(cluster) = view.cluster_id.clone() else { return };
         let Some(keeper) = &mut self.keeper else { return };
         match &keeper.cluster {
             None => {
@@ -191,6 +210,7 @@ impl Sender {
             }
             Some(spool) if *spool != cluster => {
                 let error = SpoolError::OtherCluster { spool: spool.clone(), cluster };
+                keeper.foreign = Some(Arc::from(error.to_string()));
                 if self.shared.refuse(SendCause::Spool(error.clone())) {
                     tracing::error!(%error, "nothing is sent");
                 }

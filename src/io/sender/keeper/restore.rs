@@ -10,7 +10,7 @@ use crate::error::SpoolError;
 use crate::io::clock::exact_millis;
 use crate::io::sender::Sender;
 use crate::io::spool::Spool;
-use crate::types::{ProducerIdentity, TopicPartition};
+use crate::types::{ProducerIdentity, TopicId, TopicPartition};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,7 +40,11 @@ pub(crate) fn adopt(spool: &Spool, recovered: &mut Recovered, cluster: &Arc<str>
     recovered.cluster_id = Some(cluster.clone());
     recovered.identity = None;
     recovered.acknowledged.clear();
-    recovered.batches.iter_mut().for_each(|batch| batch.stamp = None);
+    recovered.topics.values_mut().for_each(|(id, _)| *id = TopicId::NONE);
+    for batch in &mut recovered.batches {
+        batch.stamp = None;
+        batch.topic_id = TopicId::NONE;
+    }
 }
 
 impl Keeper {
@@ -65,11 +69,13 @@ impl Keeper {
             next_id: recovered.next_id,
             next_order: recovered.next_order,
             cluster: recovered.cluster_id,
+            foreign: None,
             topics: recovered.topics,
             found,
             waits: Some(waits),
             acknowledged: recovered.acknowledged,
             current: recovered.identity,
+            recorded: recovered.identity.iter().map(|identity| (identity.id, identity.epoch)).collect(),
             stamps_in_doubt: recovered.stamps_in_doubt,
             opened_at: exact_millis(),
             config,

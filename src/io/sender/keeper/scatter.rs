@@ -53,6 +53,10 @@ impl Sender {
 
     /// Divides what the unpartitioned part `id` has, as far as it is in memory.
     fn scatter(&mut self, id: usize, now: Instant) {
+        // Of another cluster's topic, or unreadable: nothing may be divided before somebody decides.
+        if self.parts.get(id).is_none_or(|part| part.held.is_some()) {
+            return;
+        }
         // Nothing enters the queue any more, so this takes all there will ever be. With positions a cut has to.
         if self.shared.uses_cuts() {
             self.want_cut(id, now);
@@ -60,12 +64,18 @@ impl Sender {
             self.take_all(id);
         }
         let Some(topic) = self.parts.get(id).map(|part| part.queue.partition.topic.clone()) else { return };
+        // The metadata may be newer than what this was called for, and name partitions that have no queue yet.
+        let count = self.view.borrow().topic(&topic).map_or(0, |topic| topic.partitions.len());
+        if count == 0 {
+            return;
+        }
+        self.shared.add_partitions(&topic, count);
         loop {
             if !self.is_loaded(id) {
                 return;
             }
             let Some(whole) = self.parts.get_mut(id).and_then(|part| part.window.pop_pending()) else { break };
-            self.divide(&topic, whole);
+            self.divide(&topic, count, whole);
         }
         if !self.shared.drained(&topic) {
             // One of its batches is being finished, or in a cut; `scatter_on` goes on then.
@@ -92,8 +102,7 @@ impl Sender {
         pending.into_iter().for_each(|batch| part.window.push(batch));
     }
 
-    fn divide(&mut self, topic: &Arc<str>, whole: ReadyBatch) {
-        let count = self.view.borrow().topic(topic).map_or(0, |topic| topic.partitions.len());
+    fn divide(&mut self, topic: &Arc<str>, count: usize, whole: ReadyBatch) {
         let Scattered { parts, refused, places } = match self.shared.scatter(&whole, count) {
             Ok(scattered) => scattered,
             Err(cause) => {

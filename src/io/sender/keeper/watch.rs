@@ -55,10 +55,9 @@ impl Sender {
             "not delivered within delivery.timeout.ms or retries: the records stay in the spool and are tried again"
         );
         if let Some(stored) = part.window.batches_mut().find_map(|batch| batch.stored.as_ref()) {
-            keeper
-                .later
-                .ops
-                .push(Op::Outcome { batch: stored.id, outcome: Outcome::Parked { unknown: false, reason: why } });
+            // Behind the batch itself, which has just overflowed.
+            let outcome = Outcome::Parked { unknown: false, reason: why };
+            keeper.outgoing.ops.push(Op::Outcome { batch: stored.id, outcome });
         }
         part.window.batches_mut().for_each(ReadyBatch::release_live);
     }
@@ -74,7 +73,7 @@ impl Sender {
     /// What is for a topic that the cluster has not had for long is dead: kept for a person.
     fn bury(&mut self, id: usize) {
         self.take_all(id);
-        self.spill(id);
+        self.spill_all(id);
         let (Some(part), Some(keeper)) = (self.parts.get_mut(id), &mut self.keeper) else { return };
         let topic = part.queue.partition.topic.clone();
         let cause = SendCause::Metadata(MetadataError::UnknownTopic {

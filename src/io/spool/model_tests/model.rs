@@ -66,8 +66,10 @@ impl Model {
                 self.acknowledged.clear();
                 self.epochs.clear();
                 self.last = None;
+                self.topics.values_mut().for_each(|(id, _)| *id = TopicId::NONE);
                 for kept in self.batches.values_mut() {
                     kept.stamp = None;
+                    kept.batch.topic_id = TopicId::NONE;
                     if matches!(kept.status, Status::Parked { .. }) {
                         kept.status = Status::Ready;
                     }

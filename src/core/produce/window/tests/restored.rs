@@ -331,3 +331,30 @@ fn nothing_goes_as_it_stands_behind_a_given_up_one() {
     assert_eq!(window.batch(id).map(|(batch, first)| (batch.from, first)), Some((1, 0)));
     assert_eq!(window.identity().unwrap().epoch, 3);
 }
+
+/// Refused for good after an attempt whose answer was lost, by a leader that has forgotten the producer since. Its ignorance
+/// proves nothing then; the log does.
+#[test]
+fn a_refusal_by_a_forgetful_leader_is_looked_up_in_the_log() {
+    let empty = ProbeAnswer::Empty { log_start: Some(0) };
+    let found = ScanAnswer::Done { found: vec![(0, 5, 60)] };
+    let not_found = ScanAnswer::Done { found: vec![] };
+    for (scanned, fate) in [(found, "d0"), (not_found, "f0"), (ScanAnswer::Unavailable, "u0")] {
+        let (mut window, mut out) = (restored(1), vec![]);
+        assert_eq!(window.next(Instant::now(), 0, LEADER), Next::Probe);
+        window.on_probe(LEADER, known(4), &mut out);
+        // Written, and the answer is lost; then the topic's limit is lowered.
+        let sent = send(&mut window, Instant::now(), LEADER).unwrap();
+        window.on_no_answer(sent.id, true, text(), Instant::now(), &mut out);
+        assert_eq!(window.next(Instant::now(), 0, LEADER), Next::Probe);
+        window.on_probe(LEADER, known(5), &mut out);
+        answered(&mut window, 5, ErrorCode::MESSAGE_TOO_LARGE, &mut out);
+        let wall = 13 * 3_600_000;
+        assert_eq!(window.next(Instant::now(), wall, LEADER), Next::Probe, "the refusal");
+        window.on_probe(LEADER, empty, &mut out);
+        assert_eq!(fates(&out), "", "nothing is proven yet");
+        assert!(matches!(window.next(Instant::now(), wall, LEADER), Next::Scan(_)));
+        window.on_scan(LEADER, scanned, &mut out);
+        assert_eq!(fates(&out), fate);
+    }
+}
