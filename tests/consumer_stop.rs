@@ -5,6 +5,7 @@
 mod consumer_support;
 
 use consumer_support::*;
+use indelible::Client;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -25,5 +26,19 @@ async fn a_consumer_that_is_stopped_while_it_begins_ends() {
             assert!(ended.is_ok(), "{protocol}: stopped after {} µs, and does not end", round * 150);
             ended.unwrap().unwrap().unwrap();
         }
+    }
+}
+
+/// A client that waits for its brokers for ever, and never asks for metadata by itself.
+#[tokio::test]
+async fn settings_may_say_for_ever() {
+    let cluster = cluster("orders", 1);
+    write(&cluster, "orders", 0, &["record"]);
+    let builder = Client::builder(cluster.bootstrap()).request_timeout(Duration::MAX).metadata_max_age(Duration::MAX);
+    let client = builder.rack("r1").build().await.unwrap();
+    for protocol in ["classic", "auto"] {
+        let group = client.consumer(protocol).pattern("orders").property("group.protocol", protocol);
+        let run = group.stop_after(1).run(|_| async { Ok::<(), String>(()) });
+        assert_eq!(timeout(PATIENCE, run).await.unwrap().unwrap().records, 1, "{protocol}");
     }
 }

@@ -25,6 +25,9 @@ use crate::wire::requests::fetch::{FetchPartition, FetchRequest, FetchResponse, 
 /// How often metadata is asked for while a partition has no leader.
 const LEADERLESS_REFRESH: Duration = Duration::from_millis(500);
 
+/// A replica is read for no longer before its leader is asked again, however seldom metadata is asked for.
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
+
 /// What the membership tells the fetcher.
 #[derive(Debug)]
 pub(crate) enum FetchCommand {
@@ -77,7 +80,7 @@ pub(crate) async fn run(context: FetchContext, mut commands: mpsc::UnboundedRece
         buffer_bytes: config.buffer_bytes,
         max_wait: config.fetch_max_wait,
         backoff: context.cluster.retry_backoff(),
-        replica_lease: context.cluster.config().metadata_max_age,
+        replica_lease: context.cluster.config().metadata_max_age.min(LONGEST_LEASE),
     });
     let rack = context.cluster.config().client_rack.as_deref().unwrap_or_default().into();
     let releases = Arc::new(Releases::default());
@@ -200,7 +203,7 @@ impl Fetcher {
         let request = self.request(&plan);
         let by_name = plan.partitions.iter().any(|planned| !planned.topic_id.is_some());
         let ceiling = if by_name { LAST_VERSION_BY_NAME } else { i16::MAX };
-        let timeout = self.context.cluster.config().request_timeout + plan.max_wait;
+        let timeout = self.context.cluster.config().request_timeout.saturating_add(plan.max_wait);
         self.plans.insert(id, plan);
         self.context.stats.fetches.add(1);
         let (cluster, events) = (self.context.cluster.clone(), self.events.clone());

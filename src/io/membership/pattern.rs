@@ -45,9 +45,10 @@ impl PatternWatch {
 impl Membership {
     /// Asks for all topics, if it is time.
     pub(super) fn look_for_topics(&mut self, now: Instant) {
+        let cluster = &self.context.cluster;
         let Some(watch) = self.pattern.as_mut().filter(|watch| !watch.looking && watch.next <= now) else { return };
         if self.finishing.is_some() {
-            watch.next = now + self.context.cluster.config().metadata_max_age;
+            watch.next = cluster.thread().deadline(cluster.config().metadata_max_age);
             return;
         }
         watch.looking = true;
@@ -67,7 +68,8 @@ impl Membership {
             Ok(topics) => {
                 watch.failures = 0;
                 let again = watch.matched.on_list(topics.iter());
-                watch.next = now + if again { MIN_LOOK } else { cluster.config().metadata_max_age };
+                let wait = if again { MIN_LOOK } else { cluster.config().metadata_max_age };
+                watch.next = cluster.thread().deadline(wait);
                 let topics = watch.matched.topics();
                 tracing::debug!(pattern = &**watch.matched.pattern().text(), topics = topics.len(), "topics looked at");
                 match &mut self.group {
