@@ -5,7 +5,7 @@
 mod consumer_support;
 
 use consumer_support::*;
-use indelible::Client;
+use indelible::{Client, StopReason};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -27,6 +27,16 @@ async fn a_consumer_that_is_stopped_while_it_begins_ends() {
             ended.unwrap().unwrap().unwrap();
         }
     }
+}
+
+/// A limit that was computed, and came to nothing.
+#[tokio::test]
+async fn a_limit_of_no_records_is_reached_at_once() {
+    let cluster = cluster("orders", 1);
+    write(&cluster, "orders", 0, &["record"]);
+    let run = billing(&client(&cluster).await).stop_after(0).run(|_| async { Err::<(), _>("a record was handed out") });
+    let summary = timeout(PATIENCE, run).await.unwrap().unwrap();
+    assert_eq!((summary.records, summary.reason), (0, StopReason::MaxRecords));
 }
 
 /// A client that waits for its brokers for ever, and never asks for metadata by itself.
