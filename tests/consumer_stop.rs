@@ -5,7 +5,7 @@
 mod consumer_support;
 
 use consumer_support::*;
-use indelible::{Client, StopReason};
+use indelible::{Client, ConsumeError, SeekTo, StopReason};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -37,6 +37,24 @@ async fn a_limit_of_no_records_is_reached_at_once() {
     let run = billing(&client(&cluster).await).stop_after(0).run(|_| async { Err::<(), _>("a record was handed out") });
     let summary = timeout(PATIENCE, run).await.unwrap().unwrap();
     assert_eq!((summary.records, summary.reason), (0, StopReason::MaxRecords));
+}
+
+/// Other clients have numbers below 0 for the ends of a log; committed, such a one would be the group's place no more.
+#[tokio::test]
+async fn places_that_cannot_be_are_refused_before_anything_is_committed() {
+    let cluster = cluster("orders", 2);
+    let client = client(&cluster).await;
+    let by_hand = || client.consumer("billing");
+    for (what, builder) in [
+        ("offset -1", by_hand().assign_from([("orders", 0, -1)])),
+        ("offset -2", by_hand().assign_at([("orders", 0)], SeekTo::Offset(-2))),
+        ("partition -1", by_hand().assign([("orders", -1)])),
+        ("orders-1 is named twice", by_hand().assign([("orders", 0), ("orders", 1)]).assign_from([("orders", 1, 5)])),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert!(matches!(error, ConsumeError::Config(_)) && error.to_string().contains(what), "{what}: {error}");
+    }
+    assert!(by_hand().assign([("orders", 0), ("orders", 1)]).build().is_ok());
 }
 
 /// A client that waits for its brokers for ever, and never asks for metadata by itself.
