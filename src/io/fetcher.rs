@@ -17,6 +17,7 @@ use crate::core::consume::watermark::AssignmentEpoch;
 use crate::core::metadata::ClusterView;
 use crate::core::verdict::fetch::{SessionVerdict, session};
 use crate::error::{CallError, ConsumeError};
+use crate::sync::lock;
 use crate::types::{BrokerId, TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::LAST_VERSION_BY_NAME;
@@ -416,9 +417,7 @@ impl Fetcher {
         position: i64,
         range: Result<(i64, i64), ConsumeError>,
     ) {
-        if self.assigned.get(&partition).is_none_or(|assigned| assigned.epoch != epoch) {
-            return;
-        }
+        let Some(assigned) = self.assigned.get(&partition).filter(|assigned| assigned.epoch == epoch) else { return };
         let (first, last) = match range {
             Ok(range) => range,
             Err(error) => return self.context.inbox.push(Message::Fault(partition, epoch, error)),
@@ -429,6 +428,7 @@ impl Fetcher {
         }
         let target = match self.context.config.out_of_range {
             OutOfRange::Error => {
+                lock(&assigned.watermark).on_out_of_range(position);
                 let (group, named) = (self.context.group.clone(), partition.clone());
                 let error = ConsumeError::OffsetOutOfRange { group, partition, offset: position, first, last };
                 return self.context.inbox.push(Message::Fault(named, epoch, error));

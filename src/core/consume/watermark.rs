@@ -100,6 +100,8 @@ pub(crate) struct Watermark {
     committed_metadata: String,
     /// Commits name no offsets beyond.
     plain: bool,
+    /// Nothing was handed out or passed yet: `passed` is where it began.
+    untouched: bool,
     over: bool,
 }
 
@@ -146,6 +148,7 @@ impl Watermark {
             committed_beyond: 0,
             committed_metadata: String::new(),
             plain: false,
+            untouched: true,
             over: false,
         }
     }
@@ -182,6 +185,7 @@ impl Watermark {
     pub(crate) fn pass(&mut self, offset: i64, leader_epoch: i32) {
         if offset > self.passed {
             (self.passed, self.passed_epoch) = (offset, leader_epoch);
+            self.untouched = false;
             self.before.drop_below(offset);
         }
     }
@@ -199,10 +203,17 @@ impl Watermark {
         self.finished = 0;
         self.passed = offset;
         self.passed_epoch = -1;
+        self.untouched = false;
         self.before = Done::default();
         self.committed = None;
         self.committed_metadata.clear();
         self.jumps = self.jumps.wrapping_add(1);
+    }
+
+    /// `offset` is not in the log, and nothing can be fetched there. If it is where this began, it is nobody's work, but a
+    /// mistake, and the group keeps what it has committed.
+    pub(crate) fn on_out_of_range(&mut self, offset: i64) {
+        self.over |= self.untouched && self.passed == offset;
     }
 
     /// The handler of `record` succeeded.
