@@ -25,6 +25,7 @@ const LIST_GROUPS: i16 = 16;
 const CREATE_TOPICS: i16 = 19;
 const DELETE_TOPICS: i16 = 20;
 const DESCRIBE_CONFIGS: i16 = 32;
+const CONSUMER_GROUP_DESCRIBE: i16 = 69;
 
 fn orders(partition: i32) -> TopicPartition {
     TopicPartition::new("orders", partition)
@@ -157,6 +158,19 @@ async fn a_group_that_is_not_there_is_named() {
     assert_eq!(error.to_string(), "group \"nobody\" does not exist; check its name");
     assert!(matches!(client.admin().delete_group("nobody").await, Err(AdminError::GroupNotFound { .. })));
     assert_eq!(client.admin().group_offsets("nobody").await.unwrap(), BTreeMap::new());
+}
+
+/// Story: a cluster was upgraded, and the feature that KIP-848 needs was not: its brokers offer the request and refuse it.
+#[tokio::test]
+async fn a_classic_group_is_described_where_the_new_protocol_is_switched_off() {
+    let cluster = cluster("orders", 1);
+    let client = client(&cluster).await;
+    cluster.inject(Fault::always(FaultAction::Error(ErrorCode::UNSUPPORTED_VERSION.0)).api(CONSUMER_GROUP_DESCRIBE));
+    client.admin().commit_group_offsets("billing", [(orders(0), 0)]).await.unwrap();
+    let group = client.admin().describe_group("billing").await.unwrap();
+    assert_eq!((&group.kind, group.state.as_str()), (&GroupKind::Classic, "Empty"));
+    let error = client.admin().describe_group("nobody").await.unwrap_err();
+    assert!(matches!(&error, AdminError::GroupNotFound { .. }), "{error}");
 }
 
 /// A broker that hangs costs an operation what `default.api.timeout.ms` says, however long `request.timeout.ms` is.

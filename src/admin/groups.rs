@@ -382,7 +382,8 @@ async fn describe(connection: Connection, group: Arc<str>, timeout: Duration) ->
         let mut answer = connection.submit(&ConsumerGroupDescribeRequest { group: group.clone() }, timeout).await?;
         let (code, message) = (answer.error, answer.error_message.take());
         let verdict = lookup(code);
-        if verdict != LookupVerdict::Missing {
+        // Brokers that have the protocol switched off know the request and refuse it: to them all groups are classic ones.
+        if verdict != LookupVerdict::Missing && code != ErrorCode::UNSUPPORTED_VERSION {
             return Ok(Told { answer: Described::Consumer(answer), verdict, code, message });
         }
     }
