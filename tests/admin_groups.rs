@@ -282,6 +282,9 @@ async fn places_in_logs_are_looked_up() {
     assert!(error.to_string().contains("partition orders-2 was refused"), "{error}");
     let error = admin.list_offsets([TopicPartition::new("nowhere", 0)], OffsetSpec::End).await.unwrap_err();
     assert!(matches!(error, AdminError::Metadata(_)), "{error}");
+    let error = admin.commit_group_offsets("billing", [(orders(0), -1)]).await.unwrap_err();
+    assert!(error.to_string().contains("partition orders-0 was refused"), "{error}");
+    assert_eq!(cluster.ledger().committed("billing", "orders", 0), None);
     let error = admin.commit_group_offsets("billing", [(orders(2), 0)]).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
 }

@@ -329,6 +329,12 @@ impl Work {
         name: &Arc<str>,
         offsets: BTreeMap<TopicPartition, i64>,
     ) -> Result<(), AdminError> {
+        if let Some((partition, offset)) = offsets.iter().find(|(_, offset)| **offset < 0) {
+            // Brokers take it, and then the group has none.
+            let message = Some(format!("{offset} is no offset: they begin with 0"));
+            let (operation, what) = ("change of offsets", format!("partition {partition}"));
+            return Err(AdminError::Refused { operation, what, code: ErrorCode::OFFSET_OUT_OF_RANGE, message });
+        }
         self.check_partitions(offsets.keys()).await?;
         let mut topics: BTreeMap<Arc<str>, Vec<OffsetCommitPartition>> = BTreeMap::new();
         for (partition, offset) in offsets {
