@@ -92,7 +92,8 @@ impl ConsumerBuilder {
 
     /// Subscribes to all topics whose whole name matches this regular expression, those that are created later too, and
     /// Kafka's own never. In the classic protocol this client looks for them every `metadata.max.age.ms` (5 min); with
-    /// KIP-848 the coordinator does, in the syntax of RE2, so that look-around and back-references are in neither.
+    /// KIP-848 the coordinator does, in the syntax of RE2, so that look-around and back-references are in neither. It gives
+    /// out Kafka's own topics, too, if they match: their partitions are held and not read.
     pub fn pattern(mut self, regex: impl Into<String>) -> Self {
         self.pattern = Some(regex.into());
         self

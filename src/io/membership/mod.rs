@@ -546,7 +546,8 @@ impl Membership {
         while let Some(action) = self.group.as_mut().and_then(Group::poll_action) {
             match action {
                 Action::Assign { partitions } => {
-                    self.assign(partitions.into_iter().map(|partition| (partition, None)).collect());
+                    let meant = self.meant(partitions);
+                    self.assign(meant.map(|partition| (partition, None)).collect());
                 }
                 Action::Revoke { partitions, lost } => self.revoke(&partitions, lost),
                 Action::Fail(failure) => self.on_group_failure(failure),
