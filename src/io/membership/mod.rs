@@ -288,6 +288,7 @@ impl Membership {
     fn commit_in_passing(&mut self) {
         let now = self.now();
         self.next_commit = now + self.context.config.commit_interval;
+        self.renew_commits(now);
         let generation = self.group.as_ref().and_then(Group::generation);
         let in_group = self.group.is_some();
         if self.committing || self.finishing.is_some() || in_group && generation.is_none() {
