@@ -6,20 +6,26 @@ mod consumer_support;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use consumer_support::{billing, client, cluster, write};
+use consumer_support::{OFFSET_COMMIT, PATIENCE, billing, client, cluster, write};
 use indelible::types::TopicPartition;
 use indelible::wire::ErrorCode;
-use indelible::{AdminError, Client, ConsumerHandle, Delivery, GroupKind, OffsetSpec};
+use indelible::{Admin, AdminError, Client, ConsumerHandle, Delivery, GroupKind, NewTopic, OffsetSpec};
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use tokio::sync::Notify;
 
+const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
 const FIND_COORDINATOR: i16 = 10;
 const DESCRIBE_GROUPS: i16 = 15;
 const LIST_GROUPS: i16 = 16;
+const CREATE_TOPICS: i16 = 19;
+const DELETE_TOPICS: i16 = 20;
+const DESCRIBE_CONFIGS: i16 = 32;
+const CONSUMER_GROUP_DESCRIBE: i16 = 69;
 
 fn orders(partition: i32) -> TopicPartition {
     TopicPartition::new("orders", partition)
@@ -154,6 +160,51 @@ async fn a_group_that_is_not_there_is_named() {
     assert_eq!(client.admin().group_offsets("nobody").await.unwrap(), BTreeMap::new());
 }
 
+/// Story: a cluster was upgraded, and the feature that KIP-848 needs was not: its brokers offer the request and refuse it.
+#[tokio::test]
+async fn a_classic_group_is_described_where_the_new_protocol_is_switched_off() {
+    let cluster = cluster("orders", 1);
+    let client = client(&cluster).await;
+    cluster.inject(Fault::always(FaultAction::Error(ErrorCode::UNSUPPORTED_VERSION.0)).api(CONSUMER_GROUP_DESCRIBE));
+    client.admin().commit_group_offsets("billing", [(orders(0), 0)]).await.unwrap();
+    let group = client.admin().describe_group("billing").await.unwrap();
+    assert_eq!((&group.kind, group.state.as_str()), (&GroupKind::Classic, "Empty"));
+    let error = client.admin().describe_group("nobody").await.unwrap_err();
+    assert!(matches!(&error, AdminError::GroupNotFound { .. }), "{error}");
+}
+
+/// A broker that hangs costs an operation what `default.api.timeout.ms` says, however long `request.timeout.ms` is.
+#[tokio::test]
+async fn operations_end_in_time() {
+    type Operation = (&'static str, i16, fn(Admin) -> Pin<Box<dyn Future<Output = Result<(), AdminError>>>>);
+    let operations: [Operation; 8] = [
+        ("creation", CREATE_TOPICS, |a| Box::pin(async move { a.create_topics([NewTopic::new("new")]).await })),
+        ("deletion", DELETE_TOPICS, |a| Box::pin(async move { a.delete_topics(["orders"]).await })),
+        ("configuration", DESCRIBE_CONFIGS, |a| Box::pin(async move { a.describe_broker_config(1).await.map(drop) })),
+        ("offsets", LIST_OFFSETS, |a| {
+            Box::pin(async move { a.list_offsets([orders(0)], OffsetSpec::End).await.map(drop) })
+        }),
+        ("groups", LIST_GROUPS, |a| Box::pin(async move { a.list_groups().await.map(drop) })),
+        ("group", DESCRIBE_GROUPS, |a| Box::pin(async move { a.describe_group("billing").await.map(drop) })),
+        ("coordinator", FIND_COORDINATOR, |a| Box::pin(async move { a.group_offsets("billing").await.map(drop) })),
+        ("commit", OFFSET_COMMIT, |a| {
+            Box::pin(async move { a.commit_group_offsets("billing", [(orders(0), 0)]).await })
+        }),
+    ];
+    let cluster = cluster("orders", 1);
+    for (what, api, operation) in operations {
+        let hasty = Client::builder(cluster.bootstrap()).client_id("hasty").property("default.api.timeout.ms", "1500");
+        let hasty = hasty.build().await.unwrap();
+        cluster.inject(Fault::always(FaultAction::NoAnswerBefore).api(api).client_id("hasty"));
+        let error = tokio::time::timeout(PATIENCE, operation(hasty.admin())).await.expect(what).unwrap_err();
+        let AdminError::Call(error) = &error else { panic!("{what}: {error}") };
+        assert!(error.to_string().contains("timed out after 1.5 s"), "{what}: {error}");
+        let asked = !matches!(api, FIND_COORDINATOR | LIST_OFFSETS);
+        assert_eq!(error.may_have_been_applied(), asked, "{what}: {error}");
+        cluster.clear_faults();
+    }
+}
+
 #[tokio::test]
 async fn refusals_name_the_group() {
     let cluster = cluster("orders", 1);
@@ -231,6 +282,9 @@ async fn places_in_logs_are_looked_up() {
     assert!(error.to_string().contains("partition orders-2 was refused"), "{error}");
     let error = admin.list_offsets([TopicPartition::new("nowhere", 0)], OffsetSpec::End).await.unwrap_err();
     assert!(matches!(error, AdminError::Metadata(_)), "{error}");
+    let error = admin.commit_group_offsets("billing", [(orders(0), -1)]).await.unwrap_err();
+    assert!(error.to_string().contains("partition orders-0 was refused"), "{error}");
+    assert_eq!(cluster.ledger().committed("billing", "orders", 0), None);
     let error = admin.commit_group_offsets("billing", [(orders(2), 0)]).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
 }

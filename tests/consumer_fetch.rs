@@ -7,7 +7,7 @@ mod consumer_support;
 use std::time::Duration;
 
 use consumer_support::{FETCH, Seen, billing, client, cluster, committed, eventually, write, write_garbage};
-use indelible::{Client, ConsumeError, OffsetReset, OutOfRange, StopReason};
+use indelible::{Client, ConsumeError, OffsetReset, OutOfRange, SeekTo, StopReason};
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use tokio::sync::watch;
 
@@ -43,6 +43,45 @@ async fn offset_out_of_range() {
     jump.await.unwrap();
     assert_eq!(seen.values(), ["4", "5"]);
     assert_eq!(committed(&cluster, 0), Some(5));
+}
+
+/// Story: somebody mistypes an offset, by hand or in a seek. The consumer stops, and the group goes on where it was.
+#[tokio::test]
+async fn a_place_that_is_not_in_the_log_is_not_committed() {
+    const NEVER: Duration = Duration::from_secs(3600);
+    let cluster = cluster("orders", 1);
+    write(&cluster, "orders", 0, &["1", "2", "3"]);
+    let client = client(&cluster).await;
+    billing(&client).stop_after(2).run(|_| async { Ok::<(), String>(()) }).await.unwrap();
+    let by_hand = client.consumer("billing").assign_from([("orders", 0, 1000)]).commit_interval(NEVER);
+    let error = by_hand.run(|_| async { Ok::<(), String>(()) }).await.unwrap_err();
+    assert!(matches!(error, ConsumeError::OffsetOutOfRange { offset: 1000, first: 0, last: 3, .. }), "{error:?}");
+    assert_eq!(committed(&cluster, 0), Some(2));
+
+    let consumer = billing(&client).build().unwrap();
+    let handle = consumer.handle();
+    let run = consumer.run(|_| async { Ok::<(), String>(()) });
+    let seek = async {
+        eventually("the last one is committed", || committed(&cluster, 0) == Some(3)).await;
+        handle.pause([("orders", 0)]).await.unwrap();
+        handle.seek("orders", 0, SeekTo::Offset(1)).await.unwrap();
+        eventually("a place in the log is committed", || committed(&cluster, 0) == Some(1)).await;
+        handle.resume([("orders", 0)]).await.unwrap();
+        eventually("and again", || committed(&cluster, 0) == Some(3)).await;
+        handle.shutdown();
+    };
+    let (stopped, ()) = tokio::join!(run, seek);
+    assert_eq!(stopped.unwrap().reason, StopReason::Shutdown);
+    let consumer = billing(&client).commit_interval(NEVER).build().unwrap();
+    let handle = consumer.handle();
+    let run = consumer.run(|_| async { Ok::<(), String>(()) });
+    let seek = async {
+        eventually("the partition", || !handle.metrics().handled.is_empty()).await;
+        handle.seek("orders", 0, SeekTo::Offset(1000)).await.unwrap();
+    };
+    let (stopped, ()) = tokio::join!(run, seek);
+    assert!(matches!(stopped.unwrap_err(), ConsumeError::OffsetOutOfRange { offset: 1000, .. }));
+    assert_eq!(committed(&cluster, 0), Some(3));
 }
 
 #[tokio::test]

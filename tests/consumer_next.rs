@@ -7,7 +7,7 @@ mod consumer_support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use consumer_support::{OFFSET_COMMIT, Seen, client, cluster, committed, eventually, write};
+use consumer_support::{OFFSET_COMMIT, PATIENCE, Seen, client, cluster, committed, eventually, write};
 use indelible::{Client, ConsumeError, ConsumerBuilder, ConsumerHandle, StopReason, Summary};
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use tokio::sync::watch;
@@ -405,4 +405,28 @@ async fn what_the_coordinator_says_against_a_member_is_told() {
     let text = error.to_string();
     assert!(matches!(error, ConsumeError::Group { .. }), "{error:?}");
     assert!(text.contains("UNSUPPORTED_ASSIGNOR") && text.contains("refused by the fake cluster"), "{text}");
+}
+
+/// The coordinator matches a pattern with Kafka's own topics too. Read, the one that keeps commits would never end: each of
+/// ours is a record of it.
+#[tokio::test]
+async fn a_pattern_never_reads_kafkas_own_topics() {
+    let cluster = cluster("orders", 1);
+    for own in ["__consumer_offsets", "__transaction_state", "__share_group_state"] {
+        cluster.create_topic(own, 2);
+        write(&cluster, own, 0, &["not for applications"]);
+    }
+    write(&cluster, "orders", 0, &["a", "b"]);
+    let client = client(&cluster).await;
+    let seen = Seen::default();
+    let noting = seen.clone();
+    let builder = client.consumer("billing").pattern(".*").property("group.protocol", "consumer");
+    let run = builder.stop_at_end().run(move |delivery| {
+        noting.note(&delivery);
+        async { Ok::<(), String>(()) }
+    });
+    let summary = tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap();
+    assert_eq!((summary.reason, seen.values()), (StopReason::End, vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(committed(&cluster, 0), Some(2));
+    assert_eq!(cluster.ledger().committed("billing", "__consumer_offsets", 0), None);
 }

@@ -9,7 +9,7 @@ use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use consumer_support::{PATIENCE, billing, client, cluster, write};
+use consumer_support::{PATIENCE, billing, client, cluster, eventually, write};
 use indelible::{Client, ConsumeError, Delivery, StopReason, Summary};
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 
@@ -206,4 +206,24 @@ async fn a_spare_member_ends_when_the_others_have() {
     let all = tokio::task::spawn_blocking(move || members.into_iter().map(reason).collect::<Vec<_>>());
     assert_eq!(all.await.unwrap(), [StopReason::End, StopReason::End]);
     assert_eq!(committed(&cluster, 0), Some(100));
+}
+
+/// A job joins a service that goes on: there is no partition for it, and there will be none.
+#[tokio::test]
+async fn a_spare_member_ends_beside_one_that_stays() {
+    for protocol in ["classic", "consumer"] {
+        let cluster = cluster("orders", 1);
+        write(&cluster, "orders", 0, &["a", "b", "c"]);
+        let client = client(&cluster).await;
+        let member = || client.consumer("billing").topics(["orders"]).property("group.protocol", protocol);
+        let service = member().instance_id("first").commit_interval(Duration::from_millis(20)).build().unwrap();
+        let handle = service.handle();
+        let service = tokio::spawn(service.run(ok));
+        eventually("all is committed", || committed(&cluster, 0) == Some(3)).await;
+        let spare = tokio::time::timeout(PATIENCE, member().stop_at_end().run(ok)).await;
+        let summary = spare.unwrap_or_else(|_| panic!("{protocol}: the job does not end")).unwrap();
+        assert_eq!((summary.records, summary.reason), (0, StopReason::End), "{protocol}");
+        handle.shutdown();
+        service.await.unwrap().unwrap();
+    }
 }

@@ -185,7 +185,7 @@ impl Admin {
         let name = name.into();
         self.run(|work| async move {
             let request = DeleteGroupsRequest { groups: vec![name.clone()] };
-            let deleted = work.at_coordinator(&name, "deletion", |connection, timeout| {
+            let deleted = work.at_coordinator(&name, ("deletion", ApiKey::DeleteGroups), |connection, timeout| {
                 let answer = connection.submit(&request, timeout);
                 async move {
                     let code = answer.await?.groups.first().map_or(ErrorCode::NONE, |group| group.1);
@@ -200,14 +200,14 @@ impl Admin {
 
 impl Work {
     async fn list_groups(&self) -> Result<Vec<GroupListing>, AdminError> {
-        let deadline = self.cluster.thread().deadline(self.limit());
         let mut groups = BTreeMap::new();
         let mut asked = Vec::new();
         let mut attempt = 0;
         let mut missed: Option<AdminError> = None;
         loop {
             // A broker that has gone leaves the metadata, and its groups go to others.
-            let refreshed = self.cluster.refresh_and_wait("all brokers are asked for their groups", deadline).await;
+            let refreshed =
+                self.cluster.refresh_and_wait("all brokers are asked for their groups", self.deadline).await;
             // Why groups are missing says more than that the time was over while the metadata was asked for again.
             refreshed.map_err(|error| missed.take().unwrap_or_else(|| error.into()))?;
             let mut missing = None;
@@ -220,13 +220,13 @@ impl Work {
                         groups.extend(found.into_iter().map(|group| (group.name.clone(), group)));
                         asked.push(*broker);
                     }
-                    Err(Missed::Now(error)) => missing = Some(error),
+                    Err(Missed::Now(error)) => _ = missing.get_or_insert(error),
                     Err(Missed::Always(error)) => return Err(error),
                 }
             }
             let Some(error) = missing else { return Ok(groups.into_values().collect()) };
             attempt += 1;
-            let Some(pause) = self.pause_before(attempt, deadline) else { return Err(error) };
+            let Some(pause) = self.pause_before(attempt) else { return Err(error) };
             missed = Some(error);
             tokio::time::sleep(pause).await;
         }
@@ -234,8 +234,9 @@ impl Work {
 
     async fn groups_of(&self, broker: BrokerId) -> Result<Vec<GroupListing>, Missed> {
         let call = async {
-            let connection = self.cluster.broker(broker, Lane::Control).await?;
-            connection.submit(&ListGroupsRequest, self.cluster.config().request_timeout).await
+            let connection = self.connected(self.cluster.broker(broker, Lane::Control)).await?;
+            let answer = connection.submit(&ListGroupsRequest, self.cluster.config().request_timeout);
+            self.answered(ApiKey::ListGroups, broker, answer).await
         };
         let answer = call.await.map_err(|error| match error.is_retryable() {
             true => Missed::Now(error.into()),
@@ -261,8 +262,9 @@ impl Work {
     }
 
     async fn describe_group(&self, name: Arc<str>) -> Result<GroupDescription, AdminError> {
-        let described = self
-            .at_coordinator(&name, "description", |connection, timeout| describe(connection, name.clone(), timeout));
+        let described = self.at_coordinator(&name, ("description", ApiKey::DescribeGroups), |connection, timeout| {
+            describe(connection, name.clone(), timeout)
+        });
         let (described, coordinator) = described.await?;
         let mut description = match described {
             Described::Consumer(group) => GroupDescription {
@@ -295,7 +297,7 @@ impl Work {
     async fn group_offsets(&self, name: &Arc<str>) -> Result<BTreeMap<TopicPartition, CommittedOffset>, AdminError> {
         // Offsets of a transaction that is still open are not the group's yet: what it had before is told.
         let request = OffsetFetchRequest { group: name.clone(), topics: None, require_stable: false, member: None };
-        let fetched = self.at_coordinator(name, "look-up of offsets", |connection, timeout| {
+        let fetched = self.at_coordinator(name, ("look-up of offsets", ApiKey::OffsetFetch), |connection, timeout| {
             let answer = connection.submit(&request, timeout);
             async move {
                 let answer = answer.await?;
@@ -327,6 +329,12 @@ impl Work {
         name: &Arc<str>,
         offsets: BTreeMap<TopicPartition, i64>,
     ) -> Result<(), AdminError> {
+        if let Some((partition, offset)) = offsets.iter().find(|(_, offset)| **offset < 0) {
+            // Brokers take it, and then the group has none.
+            let message = Some(format!("{offset} is no offset: they begin with 0"));
+            let (operation, what) = ("change of offsets", format!("partition {partition}"));
+            return Err(AdminError::Refused { operation, what, code: ErrorCode::OFFSET_OUT_OF_RANGE, message });
+        }
         self.check_partitions(offsets.keys()).await?;
         let mut topics: BTreeMap<Arc<str>, Vec<OffsetCommitPartition>> = BTreeMap::new();
         for (partition, offset) in offsets {
@@ -345,15 +353,16 @@ impl Work {
             instance_id: None,
             topics: topics.into_iter().collect(),
         };
-        let committed = self.at_coordinator(name, "change of offsets", |connection, timeout| {
-            let answer = connection.submit(&request, timeout);
-            async move {
-                let answer = answer.await?;
-                let codes = answer.topics.iter().flat_map(|(_, partitions)| partitions.iter().map(|told| told.1));
-                let (verdict, code) = worst(codes);
-                Ok(Told { answer: (), verdict, code, message: None })
-            }
-        });
+        let committed =
+            self.at_coordinator(name, ("change of offsets", ApiKey::OffsetCommit), |connection, timeout| {
+                let answer = connection.submit(&request, timeout);
+                async move {
+                    let answer = answer.await?;
+                    let codes = answer.topics.iter().flat_map(|(_, partitions)| partitions.iter().map(|told| told.1));
+                    let (verdict, code) = worst(codes);
+                    Ok(Told { answer: (), verdict, code, message: None })
+                }
+            });
         committed.await.map(|_| ())
     }
 }
@@ -379,7 +388,8 @@ async fn describe(connection: Connection, group: Arc<str>, timeout: Duration) ->
         let mut answer = connection.submit(&ConsumerGroupDescribeRequest { group: group.clone() }, timeout).await?;
         let (code, message) = (answer.error, answer.error_message.take());
         let verdict = lookup(code);
-        if verdict != LookupVerdict::Missing {
+        // Brokers that have the protocol switched off know the request and refuse it: to them all groups are classic ones.
+        if verdict != LookupVerdict::Missing && code != ErrorCode::UNSUPPORTED_VERSION {
             return Ok(Told { answer: Described::Consumer(answer), verdict, code, message });
         }
     }

@@ -58,7 +58,7 @@ impl Work {
             let error = CallError::new(CallErrorKind::TimedOut(self.limit()));
             AdminError::Call(error.during(ApiKey::ListOffsets, None))
         };
-        let found = tokio::time::timeout(self.limit(), list).await.map_err(timed_out)?;
+        let found = tokio::time::timeout_at(self.deadline.into(), list).await.map_err(timed_out)?;
         found.map_err(|error| match error {
             ConsumeError::Fetch { partition, code } => refused(&partition, code),
             ConsumeError::Call(error) => AdminError::Call(error),
@@ -77,7 +77,7 @@ impl Work {
         let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|partition| &partition.topic).collect();
         let mut counts = BTreeMap::new();
         for topic in topics {
-            counts.insert(topic, self.cluster.look_up(topic, self.limit()).await?.partitions.len());
+            counts.insert(topic, self.cluster.look_up(topic, self.left()).await?.partitions.len());
         }
         let is_there = |partition: &TopicPartition| {
             let count = counts.get(&partition.topic).copied().unwrap_or_default();

@@ -8,10 +8,10 @@ use crate::error::AdminError;
 use crate::io::cluster::Lane;
 use crate::io::connection::Connection;
 use crate::types::{BrokerId, TopicId};
-use crate::wire::ErrorCode;
 use crate::wire::requests::create_topics::{CreatableTopic, CreateTopicsRequest};
 use crate::wire::requests::delete_topics::DeleteTopicsRequest;
 use crate::wire::requests::describe_configs::{ConfigResource, DescribeConfigsRequest, DescribeConfigsResponse};
+use crate::wire::{ApiKey, ErrorCode};
 
 /// A topic to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Admin {
             let timeout_ms = work.timeout_ms();
             let request = CreateTopicsRequest { topics, timeout_ms, validate_only: false };
             let answer = work
-                .at_controller(|connection, timeout| {
+                .at_controller(ApiKey::CreateTopics, |connection, timeout| {
                     let answer = connection.submit(&request, timeout);
                     async move {
                         let answer = answer.await?;
@@ -141,7 +141,7 @@ impl Admin {
         self.run(|work| async move {
             let request = DeleteTopicsRequest { names, timeout_ms: work.timeout_ms() };
             let answer = work
-                .at_controller(|connection, timeout| {
+                .at_controller(ApiKey::DeleteTopics, |connection, timeout| {
                     let answer = connection.submit(&request, timeout);
                     async move {
                         let answer = answer.await?;
@@ -171,7 +171,7 @@ impl Admin {
         self.run(|work| async move {
             let mut found = Vec::with_capacity(names.len());
             for name in names {
-                found.push(describe(&*work.cluster.look_up(&name, work.limit()).await?));
+                found.push(describe(&*work.cluster.look_up(&name, work.left()).await?));
             }
             Ok(found)
         })
@@ -185,7 +185,7 @@ impl Admin {
     pub async fn describe_topic_config(&self, topic: impl Into<Arc<str>>) -> Result<Vec<ConfigValue>, AdminError> {
         let topic = topic.into();
         self.run(|work| async move {
-            let connection = work.cluster.any_broker().await?;
+            let connection = work.connected(work.cluster.any_broker()).await?;
             work.configs(connection, ConfigResource::Topic(topic)).await
         })
         .await
@@ -197,7 +197,7 @@ impl Admin {
     /// [`AdminError::Refused`] when DESCRIBE_CONFIGS is not allowed, [`AdminError::Call`] when the broker does not answer.
     pub async fn describe_broker_config(&self, broker: BrokerId) -> Result<Vec<ConfigValue>, AdminError> {
         self.run(move |work| async move {
-            let connection = work.cluster.broker(broker, Lane::Control).await?;
+            let connection = work.connected(work.cluster.broker(broker, Lane::Control)).await?;
             work.configs(connection, ConfigResource::Broker(broker)).await
         })
         .await
@@ -207,18 +207,16 @@ impl Admin {
 impl Work {
     /// Waits until the metadata shows the topic just created, and not one of the same name that was there before.
     async fn until_visible(&self, name: &Arc<str>, id: TopicId) -> Result<(), AdminError> {
-        let deadline = self.cluster.thread().deadline(self.limit());
         let mut attempt = 0;
         loop {
-            let left = deadline.saturating_duration_since(self.cluster.thread().now());
-            let topic = self.cluster.topic(name, left).await.map_err(AdminError::NotVisible)?;
+            let topic = self.cluster.topic(name, self.left()).await.map_err(AdminError::NotVisible)?;
             if topic.id == id || !id.is_some() || !topic.id.is_some() {
                 return Ok(());
             }
             attempt += 1;
             tokio::time::sleep(self.cluster.retry_backoff().delay(attempt, self.cluster.thread().random().next()))
                 .await;
-            self.cluster.refresh_and_wait("a topic was created", deadline).await?;
+            self.cluster.refresh_and_wait("a topic was created", self.deadline).await?;
         }
     }
 
@@ -230,7 +228,8 @@ impl Work {
             ConfigResource::Broker(id) => format!("broker {id}"),
         };
         let request = DescribeConfigsRequest { resources: vec![(of, None)] };
-        let answer = connection.submit(&request, self.cluster.config().request_timeout).await?;
+        let answer = connection.submit(&request, self.cluster.config().request_timeout);
+        let answer = self.answered(ApiKey::DescribeConfigs, connection.broker(), answer).await?;
         let DescribeConfigsResponse { results, .. } = answer;
         let mut values = Vec::new();
         for result in results {

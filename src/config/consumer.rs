@@ -180,6 +180,11 @@ impl ConsumerConfig {
         if let Some((name, _)) = waits.iter().find(|(_, wait)| *wait < Duration::from_millis(1)) {
             return Err(ConfigError::Conflict(format!("{name} must be at least 1 ms")));
         }
+        let longest = Duration::from_millis(MAX_MILLIS);
+        let more = [("fetch.max.wait.ms", self.fetch_max_wait), ("shutdown.timeout.ms", self.shutdown_timeout)];
+        if let Some((name, _)) = waits.iter().chain(&more).find(|(_, wait)| *wait > longest) {
+            return Err(ConfigError::Conflict(format!("{name} takes 24 days at most")));
+        }
         let sizes = [
             ("fetch.max.bytes", self.fetch_max_bytes),
             ("max.partition.fetch.bytes", self.partition_max_bytes),
@@ -425,5 +430,22 @@ mod tests {
         assert!(refused(zero).contains("heartbeat.interval.ms"));
         let zero = ConsumerConfig { fetch_max_bytes: 0, ..ConsumerConfig::default() };
         assert!(refused(zero).contains("fetch.max.bytes"));
+    }
+
+    /// The I/O thread adds them to its clock.
+    #[test]
+    fn times_that_no_clock_can_hold_are_refused_however_they_were_set() {
+        let long = Duration::MAX;
+        let default = ConsumerConfig::default;
+        for (name, config) in [
+            ("session.timeout.ms", ConsumerConfig { session_timeout: long, ..default() }),
+            ("max.poll.interval.ms", ConsumerConfig { rebalance_timeout: long, ..default() }),
+            ("auto.commit.interval.ms", ConsumerConfig { commit_interval: long, ..default() }),
+            ("fetch.max.wait.ms", ConsumerConfig { fetch_max_wait: long, ..default() }),
+            ("shutdown.timeout.ms", ConsumerConfig { shutdown_timeout: long, ..default() }),
+        ] {
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("24 days"), "{error}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Setting up a consumer.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,8 @@ impl ConsumerBuilder {
 
     /// Subscribes to all topics whose whole name matches this regular expression, those that are created later too, and
     /// Kafka's own never. In the classic protocol this client looks for them every `metadata.max.age.ms` (5 min); with
-    /// KIP-848 the coordinator does, in the syntax of RE2, so that look-around and back-references are in neither.
+    /// KIP-848 the coordinator does, in the syntax of RE2, so that look-around and back-references are in neither. It gives
+    /// out Kafka's own topics, too, if they match: their partitions are held and not read.
     pub fn pattern(mut self, regex: impl Into<String>) -> Self {
         self.pattern = Some(regex.into());
         self
@@ -105,7 +107,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// As [`ConsumerBuilder::assign`], each from a given offset on, whatever is committed.
+    /// As [`ConsumerBuilder::assign`], each from a given offset on, whatever is committed. An offset is 0 or more: for the
+    /// ends of a log there is [`ConsumerBuilder::assign_at`].
     pub fn assign_from(mut self, partitions: impl IntoIterator<Item = (impl AsRef<str>, i32, i64)>) -> Self {
         for (topic, partition, offset) in partitions {
             self.partitions.push((TopicPartition::new(topic.as_ref(), partition), Some(SeekTo::Offset(offset))));
@@ -377,6 +380,9 @@ impl ConsumerBuilder {
         if self.group.as_ref().is_some_and(|group| group.is_empty()) {
             return conflict("the name of a group must not be empty");
         }
+        if let Subscription::Partitions(partitions) = &subscription {
+            check_partitions(partitions)?;
+        }
         retry_topics::subscribe(&mut subscription, self.group.as_deref(), &self.config)?;
         let names: Vec<&Arc<str>> = match &subscription {
             Subscription::Topics(topics) => topics.iter().collect(),
@@ -436,4 +442,24 @@ impl ConsumerBuilder {
     {
         self.build()?.run_batches(most, handler).await
     }
+}
+
+/// What brokers would take for something else, and what would be read twice.
+fn check_partitions(partitions: &[(TopicPartition, Option<SeekTo>)]) -> Result<(), ConfigError> {
+    let mut named = HashSet::new();
+    for (partition, place) in partitions {
+        let TopicPartition { topic, partition: index } = partition;
+        let wrong = match place {
+            _ if *index < 0 => format!("topic {topic:?} has no partition {index}: they are numbered from 0"),
+            Some(SeekTo::Offset(offset @ ..0)) => {
+                format!(
+                    "{partition} cannot begin at offset {offset}: the ends of a log are SeekTo::Beginning and SeekTo::End"
+                )
+            }
+            _ if !named.insert(partition) => format!("{partition} is named twice: it has one place to begin at"),
+            _ => continue,
+        };
+        return Err(ConfigError::Conflict(wrong));
+    }
+    Ok(())
 }

@@ -186,6 +186,9 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let runner = &mut *self;
+        if runner.settings.stop_after == Some(0) {
+            runner.stop(Ok(StopReason::MaxRecords)); // no record will come to it
+        }
         runner.take_messages(context);
         runner.poll_woken();
         if runner.dispatch() {

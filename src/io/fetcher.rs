@@ -17,13 +17,19 @@ use crate::core::consume::watermark::AssignmentEpoch;
 use crate::core::metadata::ClusterView;
 use crate::core::verdict::fetch::{SessionVerdict, session};
 use crate::error::{CallError, ConsumeError};
-use crate::types::{BrokerId, TopicId, TopicPartition};
+use crate::sync::lock;
+use crate::types::{BrokerId, IsolationLevel, TopicId, TopicPartition};
 use crate::wire::ErrorCode;
 use crate::wire::requests::LAST_VERSION_BY_NAME;
-use crate::wire::requests::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic};
+use crate::wire::requests::fetch::{
+    FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic,
+};
 
 /// How often metadata is asked for while a partition has no leader.
 const LEADERLESS_REFRESH: Duration = Duration::from_millis(500);
+
+/// A replica is read for no longer before its leader is asked again, however seldom metadata is asked for.
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
 
 /// What the membership tells the fetcher.
 #[derive(Debug)]
@@ -77,7 +83,7 @@ pub(crate) async fn run(context: FetchContext, mut commands: mpsc::UnboundedRece
         buffer_bytes: config.buffer_bytes,
         max_wait: config.fetch_max_wait,
         backoff: context.cluster.retry_backoff(),
-        replica_lease: context.cluster.config().metadata_max_age,
+        replica_lease: context.cluster.config().metadata_max_age.min(LONGEST_LEASE),
     });
     let rack = context.cluster.config().client_rack.as_deref().unwrap_or_default().into();
     let releases = Arc::new(Releases::default());
@@ -200,7 +206,7 @@ impl Fetcher {
         let request = self.request(&plan);
         let by_name = plan.partitions.iter().any(|planned| !planned.topic_id.is_some());
         let ceiling = if by_name { LAST_VERSION_BY_NAME } else { i16::MAX };
-        let timeout = self.context.cluster.config().request_timeout + plan.max_wait;
+        let timeout = self.context.cluster.config().request_timeout.saturating_add(plan.max_wait);
         self.plans.insert(id, plan);
         self.context.stats.fetches.add(1);
         let (cluster, events) = (self.context.cluster.clone(), self.events.clone());
@@ -301,7 +307,7 @@ impl Fetcher {
             }
         }
         let (bytes, session) = (response.bytes, response.session_id);
-        let answers = answers(&plan, response);
+        let answers = answers(&plan, response, self.context.config.isolation);
         let outcomes = self.fetches.on_answer(now, id, bytes, session, answers);
         self.on_outcomes(outcomes);
     }
@@ -413,9 +419,7 @@ impl Fetcher {
         position: i64,
         range: Result<(i64, i64), ConsumeError>,
     ) {
-        if self.assigned.get(&partition).is_none_or(|assigned| assigned.epoch != epoch) {
-            return;
-        }
+        let Some(assigned) = self.assigned.get(&partition).filter(|assigned| assigned.epoch == epoch) else { return };
         let (first, last) = match range {
             Ok(range) => range,
             Err(error) => return self.context.inbox.push(Message::Fault(partition, epoch, error)),
@@ -426,6 +430,7 @@ impl Fetcher {
         }
         let target = match self.context.config.out_of_range {
             OutOfRange::Error => {
+                lock(&assigned.watermark).on_out_of_range(position);
                 let (group, named) = (self.context.group.clone(), partition.clone());
                 let error = ConsumeError::OffsetOutOfRange { group, partition, offset: position, first, last };
                 return self.context.inbox.push(Message::Fault(named, epoch, error));
@@ -440,7 +445,7 @@ impl Fetcher {
 }
 
 /// The answer in the terms of the plan: from version 13 on it names topics by id alone.
-fn answers(plan: &Plan, response: FetchResponse) -> Vec<Answer> {
+fn answers(plan: &Plan, response: FetchResponse, isolation: IsolationLevel) -> Vec<Answer> {
     let mut answers = Vec::new();
     let mut names: HashMap<TopicId, &Arc<str>> = HashMap::new();
     if response.topics.iter().any(|topic| topic.id.is_some()) {
@@ -455,11 +460,7 @@ fn answers(plan: &Plan, response: FetchResponse) -> Vec<Answer> {
             answers.push(Answer {
                 partition: TopicPartition { topic: name.clone(), partition: partition.partition },
                 error: partition.error,
-                end: if partition.last_stable_offset >= 0 {
-                    partition.last_stable_offset
-                } else {
-                    partition.high_watermark
-                },
+                end: log_end(&partition, isolation),
                 diverging: partition.diverging,
                 leader: partition.current_leader,
                 preferred: Some(partition.preferred_replica).filter(|replica| *replica >= 0),
@@ -471,6 +472,14 @@ fn answers(plan: &Plan, response: FetchResponse) -> Vec<Answer> {
     answers
 }
 
+/// Where the log ends for whoever reads it so. Brokers tell where the first open transaction begins to all.
+fn log_end(partition: &FetchPartitionResponse, isolation: IsolationLevel) -> i64 {
+    match isolation {
+        IsolationLevel::ReadCommitted if partition.last_stable_offset >= 0 => partition.last_stable_offset,
+        IsolationLevel::ReadCommitted | IsolationLevel::ReadUncommitted => partition.high_watermark,
+    }
+}
+
 fn place(view: &ClusterView, partition: &TopicPartition) -> Option<Place> {
     let topic = view.topic(&partition.topic)?;
     Some(Place { topic_id: topic.id, leader: view.leader(partition) })
@@ -478,4 +487,29 @@ fn place(view: &ClusterView, partition: &TopicPartition) -> Option<Place> {
 
 fn to_i32(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Story: a transaction is open from offset 60 on. Who reads its records all the same is not at the end at 60.
+    #[test]
+    fn a_log_ends_before_open_transactions_for_those_alone_who_do_not_read_them() {
+        let told = |last_stable_offset| FetchPartitionResponse {
+            partition: 0,
+            error: ErrorCode::NONE,
+            high_watermark: 100,
+            last_stable_offset,
+            log_start_offset: 0,
+            diverging: None,
+            current_leader: None,
+            aborted: Vec::new(),
+            preferred_replica: -1,
+            records: Bytes::new(),
+        };
+        assert_eq!(log_end(&told(60), IsolationLevel::ReadCommitted), 60);
+        assert_eq!(log_end(&told(60), IsolationLevel::ReadUncommitted), 100);
+        assert_eq!(log_end(&told(-1), IsolationLevel::ReadCommitted), 100);
+    }
 }

@@ -26,7 +26,8 @@ pub(crate) const LATEST: i64 = -1;
 /// A place in a partition, wherever the group has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeekTo {
-    /// This offset. One that is not in the log is a case for `offset.out.of.range`.
+    /// This offset. One that is not in the log is a case for `offset.out.of.range`; if that stops the consumer, it is not
+    /// committed.
     Offset(i64),
     /// The first record that is of this time or later, in milliseconds since 1970; the end when there is none. Of a log
     /// whose timestamps do not grow, some later records may be older.

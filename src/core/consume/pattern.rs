@@ -34,6 +34,11 @@ impl TopicPattern {
     }
 }
 
+/// Whether a topic is Kafka's own. No pattern means these: in them, each commit of ours would be one more record to handle.
+pub(crate) fn is_internal(topic: &str) -> bool {
+    matches!(topic, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+}
+
 /// How many lists in a row have to lack a topic before it counts as deleted: a broker that lags behind knows less.
 const MISSES: u8 = 2;
 

@@ -100,6 +100,10 @@ pub(crate) struct Watermark {
     committed_metadata: String,
     /// Commits name no offsets beyond.
     plain: bool,
+    /// What is committed is worth another commit as it is.
+    renewing: bool,
+    /// Nothing was handed out or passed yet: `passed` is where it began.
+    untouched: bool,
     over: bool,
 }
 
@@ -146,6 +150,8 @@ impl Watermark {
             committed_beyond: 0,
             committed_metadata: String::new(),
             plain: false,
+            renewing: false,
+            untouched: true,
             over: false,
         }
     }
@@ -159,6 +165,11 @@ impl Watermark {
     /// From now on commits name no offsets beyond theirs.
     pub(crate) fn commit_plainly(&mut self) {
         self.plain = true;
+    }
+
+    /// Commits once more what the group has: brokers forget what is not committed again for a long time.
+    pub(crate) fn renew(&mut self) {
+        self.renewing = self.committed.is_some();
     }
 
     /// Notes that the record at `offset` goes to its handler.
@@ -182,6 +193,7 @@ impl Watermark {
     pub(crate) fn pass(&mut self, offset: i64, leader_epoch: i32) {
         if offset > self.passed {
             (self.passed, self.passed_epoch) = (offset, leader_epoch);
+            self.untouched = false;
             self.before.drop_below(offset);
         }
     }
@@ -199,10 +211,17 @@ impl Watermark {
         self.finished = 0;
         self.passed = offset;
         self.passed_epoch = -1;
+        self.untouched = false;
         self.before = Done::default();
         self.committed = None;
         self.committed_metadata.clear();
         self.jumps = self.jumps.wrapping_add(1);
+    }
+
+    /// `offset` is not in the log, and nothing can be fetched there. If it is where this began, it is nobody's work, but a
+    /// mistake, and the group keeps what it has committed.
+    pub(crate) fn on_out_of_range(&mut self, offset: i64) {
+        self.over |= self.untouched && self.passed == offset;
     }
 
     /// The handler of `record` succeeded.
@@ -278,7 +297,7 @@ impl Watermark {
 
     /// Whether there may be something to commit. Quick, and never false when there is.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.over && (self.moved() || !self.plain && self.beyond != self.committed_beyond)
+        !self.over && (self.renewing || self.moved() || !self.plain && self.beyond != self.committed_beyond)
     }
 
     fn moved(&self) -> bool {
@@ -292,7 +311,7 @@ impl Watermark {
         }
         let (offset, leader_epoch) = self.below();
         let metadata = if self.plain { String::new() } else { self.metadata(offset) };
-        if !self.moved() && metadata == self.committed_metadata {
+        if !self.renewing && !self.moved() && metadata == self.committed_metadata {
             return None;
         }
         let partition = self.partition.clone();
@@ -329,6 +348,7 @@ impl Watermark {
         let newer = |committed| (done.offset, done.beyond) >= (committed, self.committed_beyond);
         if self.committed.is_none_or(newer) {
             self.committed = Some(done.offset);
+            self.renewing = false;
             self.committed_beyond = done.beyond;
             self.committed_metadata.clone_from(&done.metadata);
         }

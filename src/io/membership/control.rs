@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -28,7 +29,14 @@ pub(super) struct Control {
     number: u64,
     /// Look-ups of places; they end with the membership.
     look_ups: JoinSet<()>,
+    /// When commits of partitions by hand were renewed last.
+    renewed: Option<Instant>,
 }
+
+/// How often what is committed for partitions assigned by hand is committed again, although nothing was handled. To brokers
+/// that is a group without members: `offsets.retention.minutes` after an offset was committed they forget it, and after a
+/// restart the partition would begin anew. What a group with members has committed lives as long as they do.
+const RENEW: Duration = Duration::from_secs(3600);
 
 /// A seek whose place is known, or cannot be.
 pub(super) struct Sought {
@@ -39,6 +47,15 @@ pub(super) struct Sought {
 }
 
 impl Membership {
+    /// Has all be committed again that was for a long time not, if brokers would forget it.
+    pub(super) fn renew_commits(&mut self, now: Instant) {
+        let renewed = *self.control.renewed.get_or_insert(now);
+        if self.group.is_none() && now.saturating_duration_since(renewed) >= RENEW {
+            self.control.renewed = Some(now);
+            self.assigned.iter().for_each(|assigned| lock(&assigned.watermark).renew());
+        }
+    }
+
     /// Holds partitions back, or lets them go on. All of them or none.
     pub(super) fn pause(&mut self, partitions: Vec<TopicPartition>, paused: bool, reply: ControlReply) {
         if let Err(error) = partitions.iter().try_for_each(|partition| self.controllable(partition)) {

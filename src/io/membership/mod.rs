@@ -288,6 +288,7 @@ impl Membership {
     fn commit_in_passing(&mut self) {
         let now = self.now();
         self.next_commit = now + self.context.config.commit_interval;
+        self.renew_commits(now);
         let generation = self.group.as_ref().and_then(Group::generation);
         let in_group = self.group.is_some();
         if self.committing || self.finishing.is_some() || in_group && generation.is_none() {
@@ -546,7 +547,8 @@ impl Membership {
         while let Some(action) = self.group.as_mut().and_then(Group::poll_action) {
             match action {
                 Action::Assign { partitions } => {
-                    self.assign(partitions.into_iter().map(|partition| (partition, None)).collect());
+                    let meant = self.meant(partitions);
+                    self.assign(meant.map(|partition| (partition, None)).collect());
                 }
                 Action::Revoke { partitions, lost } => self.revoke(&partitions, lost),
                 Action::Fail(failure) => self.on_group_failure(failure),

@@ -95,11 +95,15 @@ impl Membership {
         true
     }
 
-    /// Tells commits that are under way, and repeated, which generation or epoch is good now.
+    /// Tells commits that are under way, and repeated, which generation or epoch is good now. A member that is taken in
+    /// and has no partitions is told to those who wait for an assignment: it may be the only one that ever comes.
     pub(super) fn publish_generation(&self) {
-        if let Some(committer) = &self.committer {
-            *lock(&committer.newest) = self.group.as_ref().and_then(Group::generation);
+        let Some(committer) = &self.committer else { return };
+        let generation = self.group.as_ref().and_then(Group::generation);
+        if generation.is_some() && self.owned.is_empty() && lock(&self.context.stats.assigned).is_none() {
+            self.publish();
         }
+        *lock(&committer.newest) = generation;
     }
 
     pub(super) fn heartbeat(&self, group: Arc<str>, beat: Beat) -> ConsumerGroupHeartbeatRequest {

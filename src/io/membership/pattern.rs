@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Event, Membership};
-use crate::core::consume::pattern::{Matched, TopicPattern};
+use super::{Event, Membership, Subscription};
+use crate::core::consume::pattern::{Matched, TopicPattern, is_internal};
 use crate::error::{CallError, CallErrorKind, ConsumeError};
 use crate::io::cluster::Cluster;
+use crate::types::TopicPartition;
 use crate::wire::ErrorCode;
 use crate::wire::requests::metadata::{MetadataRequest, MetadataTopics};
 
@@ -43,11 +44,19 @@ impl PatternWatch {
 }
 
 impl Membership {
+    /// What is to be read of `assigned`: the coordinator of KIP-848 gives out Kafka's own topics, too, where a pattern
+    /// matches them.
+    pub(super) fn meant(&self, assigned: Vec<TopicPartition>) -> impl Iterator<Item = TopicPartition> + use<> {
+        let by_pattern = matches!(self.context.subscription, Subscription::Pattern(_));
+        assigned.into_iter().filter(move |partition| !(by_pattern && is_internal(&partition.topic)))
+    }
+
     /// Asks for all topics, if it is time.
     pub(super) fn look_for_topics(&mut self, now: Instant) {
+        let cluster = &self.context.cluster;
         let Some(watch) = self.pattern.as_mut().filter(|watch| !watch.looking && watch.next <= now) else { return };
         if self.finishing.is_some() {
-            watch.next = now + self.context.cluster.config().metadata_max_age;
+            watch.next = cluster.thread().deadline(cluster.config().metadata_max_age);
             return;
         }
         watch.looking = true;
@@ -67,7 +76,8 @@ impl Membership {
             Ok(topics) => {
                 watch.failures = 0;
                 let again = watch.matched.on_list(topics.iter());
-                watch.next = now + if again { MIN_LOOK } else { cluster.config().metadata_max_age };
+                let wait = if again { MIN_LOOK } else { cluster.config().metadata_max_age };
+                watch.next = cluster.thread().deadline(wait);
                 let topics = watch.matched.topics();
                 tracing::debug!(pattern = &**watch.matched.pattern().text(), topics = topics.len(), "topics looked at");
                 match &mut self.group {

@@ -371,3 +371,41 @@ impl Random {
         (self.0 >> 33) % limit
     }
 }
+
+/// Story: a partition by hand in which nothing happens for a week. Its offset is committed again now and then, and no more
+/// than that.
+#[test]
+fn what_is_committed_is_committed_once_more_when_it_is_renewed() {
+    let mut mark = watermark(10);
+    assert_eq!(offset(&mark), None);
+    mark.renew();
+    assert!(mark.is_dirty());
+    let again = mark.committable().unwrap();
+    assert_eq!(again.offset(), 10);
+    mark.on_committed(&again);
+    assert_eq!((mark.is_dirty(), offset(&mark)), (false, None));
+    // What moves meanwhile goes with it.
+    mark.renew();
+    let record = mark.hand_out(10, 3);
+    mark.complete(record);
+    assert_eq!(offset(&mark), Some(11));
+    mark.close();
+    assert_eq!((mark.is_dirty(), offset(&mark)), (false, None));
+}
+
+#[test]
+fn a_place_that_is_not_in_the_log_is_nobodys_work() {
+    let begun = |start| Watermark::new(TopicPartition::new("orders", 0), AssignmentEpoch(1), start, -1, Some(5));
+    let mut mark = begun(1000);
+    assert_eq!(offset(&mark), Some(1000));
+    mark.on_out_of_range(2000);
+    assert_eq!(offset(&mark), Some(1000), "that is another place");
+    mark.on_out_of_range(1000);
+    assert_eq!(offset(&mark), None);
+    // What was read from there on is handled, wherever the log ends now.
+    let mut mark = begun(6);
+    let record = mark.hand_out(6, 3);
+    mark.complete(record);
+    mark.on_out_of_range(7);
+    assert_eq!(offset(&mark), Some(7));
+}
