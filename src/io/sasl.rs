@@ -1,6 +1,10 @@
 //! Carries a SASL exchange: SaslHandshake, then SaslAuthenticate until both sides are satisfied.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -76,10 +80,20 @@ pub(super) async fn begin(mechanism: &Arc<dyn SaslMechanism>, host: &str) -> Res
         failed(SaslError::Credentials(format!("the operating system gives no random bytes: {error}")))
     })?;
     let context = SaslContext { host, now: SystemTime::now(), random: &random };
-    let mut exchange = mechanism.begin(context).await.map_err(&failed)?;
-    let first = exchange.first().map_err(&failed)?;
+    let mut beginning = pin!(async { mechanism.begin(context).await });
+    let begun = poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| beginning.as_mut().poll(cx))).unwrap_or(Poll::Ready(Err(SaslError::Panicked)))
+    });
+    let mut exchange = begun.await.map_err(&failed)?;
+    let first = caught(|| exchange.first()).map_err(&failed)?;
     let sent = if mechanism.sends_secret() { first.clone() } else { Zeroizing::default() };
     Ok(Dialogue { mechanism: name.clone(), exchange, first: Some(first), sent, rounds: 0 })
+}
+
+/// What a mechanism does, which may be the user's: its panic is its own failure, and must not end the task that asks, on
+/// which all connections of the client depend.
+fn caught<T>(act: impl FnOnce() -> Result<T, SaslError>) -> Result<T, SaslError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(SaslError::Panicked))
 }
 
 /// Whoever was asked for a token or ticket has not answered.
@@ -129,7 +143,7 @@ impl Dialogue {
             return Err(self.refused(code, answer.error_message.as_deref()));
         }
         // The broker's word is not enough: the exchange says whether it has proved what it must.
-        let next = self.exchange.next(&answer.auth_bytes).map_err(|error| match error {
+        let next = caught(|| self.exchange.next(&answer.auth_bytes)).map_err(|error| match error {
             SaslError::Refused(message) => self.refused(ErrorCode::SASL_AUTHENTICATION_FAILED, Some(&message)),
             error => SaslFailure::Exchange { mechanism: self.mechanism.clone(), error },
         })?;
@@ -149,9 +163,13 @@ impl Dialogue {
     fn refused(&self, code: ErrorCode, message: Option<&str>) -> SaslFailure {
         let said = message.map(words).filter(|message| !message.is_empty());
         // The mechanism knows more than Kafka's words about it, or the same in JSON.
-        let said = self.exchange.refusal().or(said).map(|said| without(&said, &self.sent));
+        let said = self.refusal().or(said).map(|said| without(&said, &self.sent));
         let message = said.unwrap_or_else(|| code.meaning().to_owned());
         SaslFailure::Refused { mechanism: self.mechanism.clone(), message, code }
+    }
+
+    fn refusal(&self) -> Option<String> {
+        caught(|| Ok(self.exchange.refusal())).unwrap_or_default()
     }
 
     fn broken(&self, cause: ConnectCause, api: ApiKey) -> ConnectCause {
@@ -164,7 +182,7 @@ impl Dialogue {
 
     /// The broker closed the connection in place of an answer.
     pub(super) fn closed(&self, api: ApiKey) -> SaslFailure {
-        match self.exchange.refusal() {
+        match self.refusal() {
             Some(_) => self.refused(ErrorCode::SASL_AUTHENTICATION_FAILED, None),
             None => SaslFailure::Closed { mechanism: self.mechanism.clone(), api },
         }

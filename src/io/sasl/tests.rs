@@ -252,6 +252,76 @@ fn an_exchange_ends_within_ten_rounds() {
     assert_eq!(asked, 10);
 }
 
+/// A mechanism, or its exchange, with a bug in one place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Buggy {
+    Begin,
+    Wait,
+    First,
+    Next,
+}
+
+impl crate::SaslMechanism for Buggy {
+    fn name(&self) -> &str {
+        "PLAIN"
+    }
+
+    fn begin<'a>(&'a self, _: crate::SaslContext<'a>) -> crate::SaslFuture<'a> {
+        assert_ne!(*self, Buggy::Begin, "secret");
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            assert_ne!(*self, Buggy::Wait, "secret");
+            Ok(Box::new(*self) as Box<dyn crate::SaslExchange>)
+        })
+    }
+
+    fn sends_secret(&self) -> bool {
+        false
+    }
+}
+
+impl crate::SaslExchange for Buggy {
+    fn first(&mut self) -> Result<zeroize::Zeroizing<Vec<u8>>, SaslError> {
+        assert_ne!(*self, Buggy::First, "secret");
+        Ok(zeroize::Zeroizing::default())
+    }
+
+    fn next(&mut self, _: &[u8]) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, SaslError> {
+        panic!("secret");
+    }
+
+    fn refusal(&self) -> Option<String> {
+        panic!("secret");
+    }
+}
+
+/// Story: a mechanism of the user's has a bug. The task that connects must outlive it, or nobody ever connects again, and
+/// `build` waits for it until its time is over.
+#[test]
+fn a_mechanism_that_panics_is_told() {
+    let cluster = fake(FakeSasl::new().fault(SaslFault::EndlessChallenges("again".into())));
+    for buggy in [Buggy::Begin, Buggy::Wait, Buggy::First, Buggy::Next] {
+        let failure = refused(SaslConfig::mechanism(buggy), &cluster);
+        let error = SaslError::Panicked;
+        assert_eq!(failure, SaslFailure::Exchange { mechanism: "PLAIN".into(), error }, "{buggy:?}");
+    }
+    let builder = crate::Client::builder(cluster.bootstrap()).sasl(SaslConfig::mechanism(Buggy::Wait));
+    let built = block_on(async { tokio::time::timeout(LONG, builder.build()).await });
+    let told = built.expect("at once").expect_err("a bug").to_string();
+    assert!(told.contains("SASL: PLAIN: the mechanism or token provider panicked"), "{told}");
+
+    // One bad moment: the next attempt is another one.
+    let cluster = fake(FakeSasl::new());
+    let asked = AtomicU32::new(0);
+    let once = move || {
+        assert_ne!(asked.fetch_add(1, Ordering::SeqCst), 0, "a bad moment");
+        std::future::ready(Ok::<_, &str>(Token::new("t0ken")))
+    };
+    let sasl = SaslConfig::oauthbearer(once).dangerously_allow_cleartext_credentials();
+    let client = crate::Client::builder(cluster.bootstrap()).sasl(sasl).build_lazy().expect("client");
+    until("connected", || client.cluster_id().is_some());
+}
+
 #[test]
 fn a_broker_that_hangs_up_or_sends_too_much_is_told() {
     let cluster = fake(FakeSasl::new());
