@@ -241,6 +241,14 @@ fn tokens_need_an_endpoint_and_credentials_said_once() {
     }
 }
 
+#[test]
+fn an_endpoint_is_not_shown() {
+    for url in ["https://a:hunter2@id.example.com/token", "https://id.example.com/token?key=hunter2"] {
+        let config = with(&format!("sasl.oauthbearer.token.endpoint.url={url}")).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    }
+}
+
 #[cfg(not(feature = "oidc"))]
 #[test]
 fn without_the_feature_it_is_named() {
