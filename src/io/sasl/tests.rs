@@ -492,6 +492,21 @@ fn requests_in_flight_are_answered_before_the_renewal() {
     assert_eq!(order, [METADATA, SASL_HANDSHAKE, SASL_AUTHENTICATE, SASL_AUTHENTICATE, METADATA, METADATA]);
 }
 
+/// Story: a quota is exceeded, and the broker reads nothing for longer than a request may take. A renewal that falls into
+/// that time is answered late, and nobody is to blame.
+#[test]
+fn a_renewal_while_the_broker_throttles_has_time() {
+    let cluster = fake(FakeSasl::new().session_lifetime(LONG).fault(SaslFault::Lifetime(1500)));
+    let config = ClientConfig { request_timeout: Duration::from_millis(500), ..ClientConfig::default() };
+    let connection = connect_with(&connector_with(scram(), config), &cluster).expect("connection");
+    cluster.inject(Fault::once(FaultAction::Throttle(4000)).api(METADATA));
+    cluster.inject(Fault::once(FaultAction::Delay(Duration::from_millis(1000))).api(SASL_HANDSHAKE));
+    call(&connection).expect("answered at once");
+    until("renewed", || cluster.security().broker(1).reauthentications() > 0 || connection.is_closed());
+    call(&connection).expect("answered after the silence");
+    assert_eq!(cluster.security().broker(1).authentications(), 1);
+}
+
 /// Story: the provider is slow. Requests go on meanwhile, and wait only when the session is over.
 #[test]
 fn a_slow_token_holds_up_nothing_until_the_session_is_over() {
