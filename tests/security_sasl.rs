@@ -109,6 +109,11 @@ async fn mechanism_not_offered() {
     // A liar that goes on about it on many lines.
     cluster.set_mechanisms(&["A\nB", "C\r\nD\u{1b}[31m"]);
     refused(secure(&cluster, scram()), &address(&cluster), &["does not offer SCRAM-SHA-256"]).await;
+    let names: Vec<String> = (0..5000).map(|number| format!("X-{number}")).collect();
+    cluster.set_mechanisms(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let text =
+        refused(secure(&cluster, scram()), &address(&cluster), &["it offers X-0, X-1, ", "X-9, 4990 more"]).await;
+    assert!(text.len() < 1000, "{} characters", text.len());
 }
 
 #[tokio::test]

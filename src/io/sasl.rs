@@ -12,14 +12,17 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::connect::Greeting;
 use crate::config::SaslConfig;
-use crate::core::sasl::{SaslContext, SaslError, SaslExchange, SaslMechanism, without, words};
-use crate::error::{ConnectCause, Human, SaslFailure};
+use crate::core::sasl::{SaslContext, SaslError, SaslExchange, SaslMechanism, without};
+use crate::error::{ConnectCause, Human, SaslFailure, words};
 use crate::wire::requests::sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use crate::wire::requests::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 use crate::wire::{ApiKey, ApiVersions, ErrorCode};
 
 /// The most answers to SaslAuthenticate in one exchange. SCRAM needs 2, GSSAPI about 3.
 const MOST_ROUNDS: u32 = 10;
+
+/// Mechanisms in a message, at most.
+const MOST_OFFERED: usize = 10;
 
 /// What the broker granted.
 #[derive(Debug)]
@@ -128,10 +131,9 @@ impl Dialogue {
     pub(super) fn shaken(&mut self, answer: &SaslHandshakeResponse) -> Result<Step, SaslFailure> {
         match answer.error {
             ErrorCode::NONE => Ok(Step::Send(request(self.first.take().unwrap_or_default()))),
-            ErrorCode::UNSUPPORTED_SASL_MECHANISM => Err(SaslFailure::Mechanism {
-                asked: self.mechanism.clone(),
-                offered: answer.mechanisms.iter().map(|name| words(name)).collect(),
-            }),
+            ErrorCode::UNSUPPORTED_SASL_MECHANISM => {
+                Err(SaslFailure::Mechanism { asked: self.mechanism.clone(), offered: offered(&answer.mechanisms) })
+            }
             ErrorCode::ILLEGAL_SASL_STATE => Err(SaslFailure::NotAsked),
             code => Err(self.refused(code, None)),
         }
@@ -187,6 +189,15 @@ impl Dialogue {
             None => SaslFailure::Closed { mechanism: self.mechanism.clone(), api },
         }
     }
+}
+
+/// The names for people. A broker has a handful; one that names thousands fills no log.
+fn offered(mechanisms: &[String]) -> Vec<String> {
+    let mut offered: Vec<String> = mechanisms.iter().take(MOST_OFFERED).map(|name| words(name)).collect();
+    if mechanisms.len() > MOST_OFFERED {
+        offered.push(format!("{} more", mechanisms.len() - MOST_OFFERED));
+    }
+    offered
 }
 
 fn request(bytes: Zeroizing<Vec<u8>>) -> SaslAuthenticateRequest {

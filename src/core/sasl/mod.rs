@@ -132,14 +132,3 @@ pub enum SaslError {
     #[error("the mechanism or token provider panicked: that is a bug in it, told on standard error")]
     Panicked,
 }
-
-/// What a broker or provider says, fit for a line of a log: without control characters, and not endless.
-pub(crate) fn words(text: &str) -> String {
-    const MOST: usize = 300;
-    let plain = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut words: String = plain.clone().take(MOST).collect();
-    if plain.count() > MOST {
-        words.push_str("...");
-    }
-    words
-}
