@@ -12,10 +12,10 @@ use crate::config::Secret;
 use crate::io::test_support::block_on;
 
 /// A directory of its own, gone with the test.
-struct Files(PathBuf);
+pub(super) struct Files(PathBuf);
 
 impl Files {
-    fn new() -> Files {
+    pub(super) fn new() -> Files {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("indelible-tls-{}-{next}", std::process::id()));
@@ -24,7 +24,7 @@ impl Files {
     }
 
     /// Puts it in the place of the old one, as those do who renew certificates.
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(super) fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let (new, path) = (self.0.join("new"), self.0.join(name));
         std::fs::write(&new, content).unwrap();
         std::fs::rename(&new, &path).unwrap();
