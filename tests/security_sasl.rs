@@ -285,7 +285,6 @@ async fn silence_in_authentication_is_bounded() {
     let cluster = secure_cluster();
     let impatient = || {
         secure(&cluster, scram())
-            .property("default.api.timeout.ms", "300")
             .property("request.timeout.ms", "200")
             .property("socket.connection.setup.timeout.ms", "150")
             .property("socket.connection.setup.timeout.max.ms", "150")
@@ -305,7 +304,6 @@ async fn silence_in_authentication_is_bounded() {
     cluster.clear_faults();
     let never = SaslConfig::oauthbearer(std::future::pending::<Result<Token, std::io::Error>>);
     let builder = secure(&cluster, never)
-        .property("default.api.timeout.ms", "300")
         .property("request.timeout.ms", "200")
         .property("socket.connection.setup.timeout.ms", "150")
         .property("socket.connection.setup.timeout.max.ms", "150");

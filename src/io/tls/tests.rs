@@ -15,7 +15,7 @@ use super::*;
 use crate::config::{ClientConfig, TlsVersions};
 use crate::error::{CallErrorKind, ConnectCause};
 use crate::io::connect::Secured;
-use crate::io::test_support::{block_on, connect_within, connector};
+use crate::io::test_support::{block_on, connect_within, connector, until};
 
 const BOTH: TlsVersions = TlsVersions::Both;
 
@@ -236,6 +236,8 @@ fn a_refused_client_certificate_is_named_by_the_whole_connection_too() {
     let server = Setup::new(authority.server(&["127.0.0.1"])).clients(&authority).start();
     let text = connect(server.address, &trusting(&authority), Duration::from_secs(20)).unwrap_err();
     assert!(text.contains("refuses this client's certificate") && text.contains("certificate_required"), "{text}");
+    // The client may know before the server's thread has noted it.
+    until("seen", || !server.versions().is_empty());
     assert_eq!(server.versions().len(), 1, "it is not tried twice");
 }
 
