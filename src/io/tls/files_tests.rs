@@ -75,6 +75,24 @@ fn files_that_changed_are_read_again_and_bad_ones_are_not_taken() {
     });
 }
 
+/// Story: a certificate is renewed, and when it is to be read the process has no descriptor left. Nothing about the file
+/// changes after that.
+#[test]
+fn what_could_not_be_read_for_a_moment_is_read_later() {
+    let (authority, renewed) = (Authority::new("ca"), Authority::new("renewed"));
+    let server = Setup::new(renewed.server(&["localhost"])).start();
+    let files = Files::new();
+    let tls = TlsConfig::new().ca_file(files.put("ca.pem", authority.pem()));
+    let context = TlsContext::load(&tls).unwrap();
+    files.put("ca.pem", renewed.pem());
+    block_on(async {
+        // What such a moment leaves behind.
+        context.current.lock().await.refused = reload::stamps(&tls);
+        server.hail_with(&context, "localhost").await.unwrap();
+        assert!(context.current.lock().await.refused.is_empty(), "what is refused next is told");
+    });
+}
+
 /// The one line of the error that `tls` is refused with.
 fn refused(tls: &TlsConfig) -> String {
     let error = TlsContext::load(tls).unwrap_err();
