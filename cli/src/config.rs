@@ -116,11 +116,15 @@ pub(crate) fn client_at(
 }
 
 fn read(path: &Path) -> Result<Properties, Failure> {
-    // What cannot be read at all is another kind of failure than what stands in it.
-    if let Err(error) = File::open(path) {
-        return Err(Failure::local(format!("--config-file {} cannot be read: {error}", path.display())));
-    }
-    Properties::read(path).map_err(|error| Failure::usage(format!("{error}; {HELP}")))
+    // Opened once: what comes out of a pipe comes only once.
+    Properties::read(path).map_err(|error| {
+        // What cannot be read at all is another kind of failure than what stands in it.
+        let is_pipe = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
+        match (!is_pipe).then(|| File::open(path)) {
+            Some(Err(error)) => Failure::local(format!("--config-file {} cannot be read: {error}", path.display())),
+            Some(Ok(_)) | None => Failure::usage(format!("{error}; {HELP}")),
+        }
+    })
 }
 
 /// The topics as the cluster knows them, in their order. One just made may take a moment to reach every broker.
