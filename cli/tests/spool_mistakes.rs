@@ -44,6 +44,7 @@ fn what_does_not_go_together() {
             "--spool s --config spool.on.dead=${env:INDELIBLE_NO_SUCH}",
             &["spool.on.dead", "INDELIBLE_NO_SUCH is not set"],
         ),
+        ("--config spool.dir=s", &["spool.dir", "--spool"]),
         ("--spool s --acks 1", &["acks"]),
         ("--spool s --config spool.max.bytes=1", &["spool.max.bytes"]),
     ] {
