@@ -61,7 +61,7 @@ async fn deliver_from_memory(
     if properties.get("spool.dir")?.is_some() {
         // What is kept there is delivered later, and would be counted as failed here.
         return Err(Failure::usage(
-            "property \"spool.dir\" keeps lines in a spool, which this command knows of by --spool only: give --spool DIR",
+            "property \"spool.dir\" keeps lines in a spool, which has to be known here: give --spool DIR",
         ));
     }
     let starting = async {
