@@ -75,6 +75,35 @@ async fn unknown_ca() {
     assert_eq!(cluster.ledger().requests.len(), 0);
 }
 
+/// Without a truststore the system's roots count, which are looked up once for a process: in another one, then.
+#[tokio::test]
+async fn the_systems_roots() {
+    const PORT: &str = "INDELIBLE_TEST_OF_SYSTEM_ROOTS";
+    if let Ok(port) = std::env::var(PORT) {
+        let builder = impatient(vec![format!("localhost:{port}")]).tls(TlsConfig::new());
+        let outcome = builder.build().await.map(drop).map_err(|error| error.to_string());
+        println!("\nof the child: {outcome:?}");
+        return;
+    }
+    let (cluster, dir) = (tls_cluster(good()), Dir::new());
+    let known = dir.put("known.pem", &(Authority::new("another").pem() + &AUTHORITY.pem()));
+    let unknown = dir.put("unknown.pem", &Authority::new("another").pem());
+    for (roots, told) in [
+        (known, "Ok(())"),
+        (unknown, "TLS: the certificate's issuer is not trusted"),
+        (dir.0.join("none.pem"), "ssl.truststore.location: it is not set, and the system has no root certificates"),
+    ] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "the_systems_roots", "--nocapture"]);
+        child.env("SSL_CERT_FILE", &roots).env_remove("SSL_CERT_DIR");
+        child.env(PORT, cluster.address(1).port().to_string());
+        let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = output.lines().find(|line| line.starts_with("of the child: "));
+        assert!(line.is_some_and(|line| line.contains(told)), "{roots:?}: {output}");
+    }
+}
+
 /// The first broker is who it says, and names a second one whose certificate is for somewhere else.
 #[tokio::test]
 async fn broker_address_from_metadata_is_verified_too() {
@@ -142,7 +171,6 @@ async fn a_silent_handshake_is_bounded() {
         cluster.set_tls_fault(1, Some(fault));
         let started = Instant::now();
         let builder = by_tls(&cluster)
-            .property("default.api.timeout.ms", "300")
             .property("request.timeout.ms", "200")
             .property("socket.connection.setup.timeout.ms", "100")
             .property("socket.connection.setup.timeout.max.ms", "100");
@@ -221,7 +249,8 @@ async fn certificates_renewed_on_disk_while_the_client_runs() {
     std::fs::remove_file(&ca).unwrap();
     cluster.cut_connections(1);
     delivers(&producer, "f").await;
-    dir.put("ca", &old.pem());
+    // Both, for a connection may be made again between the two.
+    dir.put("ca", &(new.pem() + &old.pem()));
     cluster.set_certificate(1, old.server(&["127.0.0.1"]));
     cluster.cut_connections(1);
     delivers(&producer, "g").await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indelible::{
     AdminError, Client, ClientBuilder, ClientConfig, ConfigError, ConsumerBuilder, MetadataError, ProducerBuilder,
-    Properties, TopicDescription,
+    Properties, Secret, TopicDescription,
 };
 
 use crate::args::{ClusterOptions, PropertyOptions};
@@ -29,19 +29,24 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// The value given last for this property, as it was written.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let given = self.given.iter().rfind(|property| property.0 == name).map(|property| property.1.as_str());
-        given.or_else(|| self.file.get(name)).map(str::trim)
+    /// The value given last for this property, with its placeholders resolved.
+    pub(crate) fn get(&self, name: &str) -> Result<Option<String>, Failure> {
+        let value = match self.given.iter().rfind(|property| property.0 == name) {
+            Some((name, value)) => resolved(name, value),
+            None => self.file.resolve(name),
+        };
+        let value = value.map_err(|error| Failure::usage(format!("{error}; {HELP}")))?;
+        Ok(value.map(|value| value.expose().trim().to_owned()))
+    }
+
+    /// Whether a property is given, and is this word, in whatever case.
+    pub(crate) fn is(&self, name: &str, word: &str) -> Result<bool, Failure> {
+        Ok(self.get(name)?.is_some_and(|value| value.eq_ignore_ascii_case(word)))
     }
 
     /// `group.id`.
     pub(crate) fn group(&self) -> Result<Option<String>, Failure> {
-        if let Some((_, group)) = self.given.iter().rfind(|property| property.0 == GROUP) {
-            return Ok(Some(group.trim().to_owned()));
-        }
-        let group = self.file.resolve(GROUP).map_err(|error| Failure::usage(format!("{error}; {HELP}")))?;
-        Ok(group.map(|group| group.expose().trim().to_owned()))
+        self.get(GROUP)
     }
 
     /// Sets them on a producer.
@@ -60,6 +65,13 @@ impl Rest {
     pub(crate) fn client(&self, builder: ClientBuilder) -> ClientBuilder {
         self.given.iter().fold(builder, |builder, (name, value)| builder.property(name, value))
     }
+}
+
+/// As [`Properties::resolve`] for a property of the command line.
+fn resolved(name: &str, value: &str) -> Result<Option<Secret>, ConfigError> {
+    // Written so, no character means anything to the format of property files.
+    let plain = |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+    Properties::parse(&format!("{}={}", plain(name), plain(value)))?.resolve(name)
 }
 
 const GROUP: &str = "group.id";
@@ -116,11 +128,15 @@ pub(crate) fn client_at(
 }
 
 fn read(path: &Path) -> Result<Properties, Failure> {
-    // What cannot be read at all is another kind of failure than what stands in it.
-    if let Err(error) = File::open(path) {
-        return Err(Failure::local(format!("--config-file {} cannot be read: {error}", path.display())));
-    }
-    Properties::read(path).map_err(|error| Failure::usage(format!("{error}; {HELP}")))
+    // Opened once: what comes out of a pipe comes only once.
+    Properties::read(path).map_err(|error| {
+        // What cannot be read at all is another kind of failure than what stands in it.
+        let is_pipe = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir());
+        match (!is_pipe).then(|| File::open(path)) {
+            Some(Err(error)) => Failure::local(format!("--config-file {} cannot be read: {error}", path.display())),
+            Some(Ok(_)) | None => Failure::usage(format!("{error}; {HELP}")),
+        }
+    })
 }
 
 /// The topics as the cluster knows them, in their order. One just made may take a moment to reach every broker.

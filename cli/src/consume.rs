@@ -165,8 +165,8 @@ async fn subscribed(
 async fn refuse_members(client: &Client, group: &str) -> Result<(), Failure> {
     match client.admin().describe_group(group).await {
         Ok(described) if !described.members.is_empty() => Err(Failure::cluster(format!(
-            "group {group:?} has members, so partitions cannot be read by hand for it: stop them, or leave out --offset and \
-             --partition, or --group"
+            "group {group:?} has members, so partitions cannot be read by hand for it: stop them, or leave out \
+             --offset and --partition, or --group"
         ))),
         Ok(_) | Err(AdminError::GroupNotFound { .. }) => Ok(()),
         Err(error) => Err(Failure::admin(&error)),

@@ -116,6 +116,24 @@ fn mistakes_in_a_file_name_its_line() {
     ran.complains(2, &["--bootstrap", "bootstrap.servers", "--help"]);
 }
 
+/// Story: the file has a password in it, so it is handed over by a pipe and never lies on a disk.
+#[cfg(unix)]
+#[test]
+fn a_file_may_be_a_pipe() {
+    let pipe = std::env::temp_dir().join(format!("indelible-pipe-{}", std::process::id()));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (text, code, part) in
+        [("bootstrap.servers=127.0.0.1:1\n", 3, "connection refused"), ("\n\nclient.id=\\u12\n", 2, ":3: ")]
+    {
+        let (to, text) = (pipe.clone(), text.to_owned());
+        let feeding = std::thread::spawn(move || std::fs::write(to, text));
+        let ran = run(program(&format!("group list -F {}", pipe.display())), b"");
+        feeding.join().unwrap().unwrap();
+        ran.complains(code, &[part]);
+    }
+    std::fs::remove_file(&pipe).unwrap();
+}
+
 #[test]
 fn secrets_absent_from_errors() {
     const SECRET: &str = "hunter2";

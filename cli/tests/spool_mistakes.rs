@@ -38,10 +38,19 @@ fn what_does_not_go_together() {
         ("--spool s --no-wait --print-offsets", &["--print-offsets"]),
         ("--spool s --unknown-file u", &["--unknown-file"]),
         ("--spool s --config spool.durability=memory", &["spool.durability", "process-crash"]),
+        ("--spool s --config spool.durability=Memory", &["spool.durability", "process-crash"]),
+        ("--spool s --config spool.durability=${env:INDELIBLE_TEST_DURABILITY}", &["memory keeps", "process-crash"]),
+        (
+            "--spool s --config spool.on.dead=${env:INDELIBLE_NO_SUCH}",
+            &["spool.on.dead", "INDELIBLE_NO_SUCH is not set"],
+        ),
+        ("--config spool.dir=s", &["spool.dir", "--spool"]),
         ("--spool s --acks 1", &["acks"]),
         ("--spool s --config spool.max.bytes=1", &["spool.max.bytes"]),
     ] {
-        run(program(&format!("produce --bootstrap h:1 --topic t {arguments}")), b"").complains(2, parts);
+        let mut program = program(&format!("produce --bootstrap h:1 --topic t {arguments}"));
+        program.env("INDELIBLE_TEST_DURABILITY", "memory");
+        run(program, b"").complains(2, parts);
     }
     assert!(!std::path::Path::new("s").exists());
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::verdict::group::LookupVerdict;
-use crate::error::{AdminError, CallError, CallErrorKind};
+use crate::error::{AdminError, CallError, CallErrorKind, words};
 use crate::io::cluster::{Cluster, Lane};
 use crate::io::connection::Connection;
 use crate::types::BrokerId;
@@ -158,7 +158,7 @@ impl Work {
                     LookupVerdict::Missing => return Err(AdminError::GroupNotFound { group: group.clone() }),
                     LookupVerdict::HasMembers => return Err(AdminError::GroupHasMembers { group: group.clone() }),
                     LookupVerdict::FindCoordinator | LookupVerdict::Retry | LookupVerdict::Refused => {
-                        return Err(AdminError::Refused { operation, what: format!("group {group:?}"), code, message });
+                        return Err(refused(operation, format!("group {group:?}"), code, message));
                     }
                 },
                 Err(error) if pause.is_some() && error.is_retryable() => {
@@ -185,9 +185,13 @@ struct Told<T> {
     message: Option<String>,
 }
 
+fn refused(operation: &'static str, what: String, code: ErrorCode, message: Option<String>) -> AdminError {
+    AdminError::Refused { operation, what, code, message: message.map(|message| words(&message)) }
+}
+
 fn check(operation: &'static str, what: String, code: ErrorCode, message: Option<String>) -> Result<(), AdminError> {
     match code.err() {
         None => Ok(()),
-        Some(code) => Err(AdminError::Refused { operation, what, code, message }),
+        Some(code) => Err(refused(operation, what, code, message)),
     }
 }

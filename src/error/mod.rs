@@ -7,6 +7,7 @@ mod control;
 mod security;
 mod send;
 mod spool;
+mod words;
 
 pub use admin::*;
 pub use call::*;
@@ -15,3 +16,4 @@ pub use control::*;
 pub use security::*;
 pub use send::*;
 pub use spool::*;
+pub(crate) use words::words;

@@ -1,6 +1,10 @@
 //! Carries a SASL exchange: SaslHandshake, then SaslAuthenticate until both sides are satisfied.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -8,14 +12,17 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::connect::Greeting;
 use crate::config::SaslConfig;
-use crate::core::sasl::{SaslContext, SaslError, SaslExchange, SaslMechanism, without, words};
-use crate::error::{ConnectCause, Human, SaslFailure};
+use crate::core::sasl::{SaslContext, SaslError, SaslExchange, SaslMechanism, without};
+use crate::error::{ConnectCause, Human, SaslFailure, words};
 use crate::wire::requests::sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use crate::wire::requests::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 use crate::wire::{ApiKey, ApiVersions, ErrorCode};
 
 /// The most answers to SaslAuthenticate in one exchange. SCRAM needs 2, GSSAPI about 3.
 const MOST_ROUNDS: u32 = 10;
+
+/// Mechanisms in a message, at most.
+const MOST_OFFERED: usize = 10;
 
 /// What the broker granted.
 #[derive(Debug)]
@@ -76,10 +83,20 @@ pub(super) async fn begin(mechanism: &Arc<dyn SaslMechanism>, host: &str) -> Res
         failed(SaslError::Credentials(format!("the operating system gives no random bytes: {error}")))
     })?;
     let context = SaslContext { host, now: SystemTime::now(), random: &random };
-    let mut exchange = mechanism.begin(context).await.map_err(&failed)?;
-    let first = exchange.first().map_err(&failed)?;
+    let mut beginning = pin!(async { mechanism.begin(context).await });
+    let begun = poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| beginning.as_mut().poll(cx))).unwrap_or(Poll::Ready(Err(SaslError::Panicked)))
+    });
+    let mut exchange = begun.await.map_err(&failed)?;
+    let first = caught(|| exchange.first()).map_err(&failed)?;
     let sent = if mechanism.sends_secret() { first.clone() } else { Zeroizing::default() };
     Ok(Dialogue { mechanism: name.clone(), exchange, first: Some(first), sent, rounds: 0 })
+}
+
+/// What a mechanism does, which may be the user's: its panic is its own failure, and must not end the task that asks, on
+/// which all connections of the client depend.
+fn caught<T>(act: impl FnOnce() -> Result<T, SaslError>) -> Result<T, SaslError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(SaslError::Panicked))
 }
 
 /// Whoever was asked for a token or ticket has not answered.
@@ -114,10 +131,9 @@ impl Dialogue {
     pub(super) fn shaken(&mut self, answer: &SaslHandshakeResponse) -> Result<Step, SaslFailure> {
         match answer.error {
             ErrorCode::NONE => Ok(Step::Send(request(self.first.take().unwrap_or_default()))),
-            ErrorCode::UNSUPPORTED_SASL_MECHANISM => Err(SaslFailure::Mechanism {
-                asked: self.mechanism.clone(),
-                offered: answer.mechanisms.iter().map(|name| words(name)).collect(),
-            }),
+            ErrorCode::UNSUPPORTED_SASL_MECHANISM => {
+                Err(SaslFailure::Mechanism { asked: self.mechanism.clone(), offered: offered(&answer.mechanisms) })
+            }
             ErrorCode::ILLEGAL_SASL_STATE => Err(SaslFailure::NotAsked),
             code => Err(self.refused(code, None)),
         }
@@ -129,7 +145,7 @@ impl Dialogue {
             return Err(self.refused(code, answer.error_message.as_deref()));
         }
         // The broker's word is not enough: the exchange says whether it has proved what it must.
-        let next = self.exchange.next(&answer.auth_bytes).map_err(|error| match error {
+        let next = caught(|| self.exchange.next(&answer.auth_bytes)).map_err(|error| match error {
             SaslError::Refused(message) => self.refused(ErrorCode::SASL_AUTHENTICATION_FAILED, Some(&message)),
             error => SaslFailure::Exchange { mechanism: self.mechanism.clone(), error },
         })?;
@@ -149,9 +165,13 @@ impl Dialogue {
     fn refused(&self, code: ErrorCode, message: Option<&str>) -> SaslFailure {
         let said = message.map(words).filter(|message| !message.is_empty());
         // The mechanism knows more than Kafka's words about it, or the same in JSON.
-        let said = self.exchange.refusal().or(said).map(|said| without(&said, &self.sent));
+        let said = self.refusal().or(said).map(|said| without(&said, &self.sent));
         let message = said.unwrap_or_else(|| code.meaning().to_owned());
         SaslFailure::Refused { mechanism: self.mechanism.clone(), message, code }
+    }
+
+    fn refusal(&self) -> Option<String> {
+        caught(|| Ok(self.exchange.refusal())).unwrap_or_default()
     }
 
     fn broken(&self, cause: ConnectCause, api: ApiKey) -> ConnectCause {
@@ -164,11 +184,20 @@ impl Dialogue {
 
     /// The broker closed the connection in place of an answer.
     pub(super) fn closed(&self, api: ApiKey) -> SaslFailure {
-        match self.exchange.refusal() {
+        match self.refusal() {
             Some(_) => self.refused(ErrorCode::SASL_AUTHENTICATION_FAILED, None),
             None => SaslFailure::Closed { mechanism: self.mechanism.clone(), api },
         }
     }
+}
+
+/// The names for people. A broker has a handful; one that names thousands fills no log.
+fn offered(mechanisms: &[String]) -> Vec<String> {
+    let mut offered: Vec<String> = mechanisms.iter().take(MOST_OFFERED).map(|name| words(name)).collect();
+    if mechanisms.len() > MOST_OFFERED {
+        offered.push(format!("{} more", mechanisms.len() - MOST_OFFERED));
+    }
+    offered
 }
 
 fn request(bytes: Zeroizing<Vec<u8>>) -> SaslAuthenticateRequest {

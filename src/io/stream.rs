@@ -70,6 +70,15 @@ impl Stream {
         tls::why_broken(&last.await?, tls.certificate)
     }
 
+    /// Whether the certificate was shown, or the session of an earlier connection was resumed.
+    #[cfg(test)]
+    pub(super) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => tls.stream.get_ref().1.handshake_kind(),
+        }
+    }
+
     /// Tells the other side that nothing more comes, if that is possible at once.
     pub(super) async fn say_goodbye(&mut self) {
         if let Stream::Tls(tls) = self {

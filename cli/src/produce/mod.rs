@@ -58,6 +58,12 @@ async fn deliver_from_memory(
 ) -> Result<(), Failure> {
     let pieces = input.read_from(0)?;
     let (builder, properties) = config::client(&options.cluster)?;
+    if properties.get("spool.dir")?.is_some() {
+        // What is kept there is delivered later, and would be counted as failed here.
+        return Err(Failure::usage(
+            "property \"spool.dir\" keeps lines in a spool, which has to be known here: give --spool DIR",
+        ));
+    }
     let starting = async {
         let client = config::connect(builder).await?;
         // Without this look a mistyped name would be told once for each line, each after a wait.

@@ -54,7 +54,7 @@ pub(super) async fn deliver(
         producer,
         accepted: VecDeque::new(),
         places: options.print_offsets.then(Queue::default),
-        waiting: Waiting::new(directory, &options.policy, &properties),
+        waiting: Waiting::new(directory, &options.policy, &properties)?,
         report,
     };
     spooling.run(pieces, &mut signals, options.no_wait).await
@@ -71,12 +71,12 @@ fn known(input: &mut Input, path: &Path) -> Result<SourceFile, Failure> {
 
 /// Lines in memory alone are what this command does without a spool.
 fn check(properties: &Rest) -> Result<(), Failure> {
-    match properties.get("spool.durability") {
-        Some("memory") => Err(Failure::usage(
+    match properties.is("spool.durability", "memory")? {
+        true => Err(Failure::usage(
             "spool.durability=memory keeps lines in memory, and --spool counts them once they are on disk: set power-loss or \
              process-crash, or leave --spool out",
         )),
-        _ => Ok(()),
+        false => Ok(()),
     }
 }
 

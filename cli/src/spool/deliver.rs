@@ -26,7 +26,7 @@ pub(super) async fn run(options: &DeliverOptions) -> Result<(), Failure> {
     }
     let mut signals = Signals::listen(None)?;
     let (builder, properties) = config::client(&options.cluster)?;
-    let waiting = Waiting::new(&options.directory, &options.policy, &properties);
+    let waiting = Waiting::new(&options.directory, &options.policy, &properties)?;
     log::refusals();
     let client = builder.build_lazy().map_err(|error| Failure::client(&error))?;
     let mut spool = SpoolConfig::new(&options.directory);

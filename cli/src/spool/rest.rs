@@ -34,12 +34,14 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn new(directory: &Path, policy: &PolicyOptions, properties: &config::Rest) -> Waiting {
-        let set = |name: &str, value: &str| properties.get(name) == Some(value);
-        let resends = if policy.on_unknown.is_some() { policy.resends() } else { set("spool.on.unknown", "resend") };
-        let dead_holds = set("spool.on.dead", "stop");
-        let adopts = set("spool.adopt", "true") || policy.adopt;
-        Waiting { directory: directory.to_owned(), resends, dead_holds, adopts }
+    pub(crate) fn new(directory: &Path, policy: &PolicyOptions, properties: &config::Rest) -> Result<Waiting, Failure> {
+        let resends = match policy.on_unknown {
+            Some(_) => policy.resends(),
+            None => properties.is("spool.on.unknown", "resend")?,
+        };
+        let dead_holds = properties.is("spool.on.dead", "stop")?;
+        let adopts = policy.adopt || properties.is("spool.adopt", "true")?;
+        Ok(Waiting { directory: directory.to_owned(), resends, dead_holds, adopts })
     }
 
     /// Looks into the spool.

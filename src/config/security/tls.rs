@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::{ConfigError, PemSource, Raw, Secret, TlsConfig, TlsVersions};
+use super::super::{ConfigError, PemSource, Raw, Secret, TlsConfig, TlsVersions, canonical};
 use super::{Given, conflict, first_name};
 
 /// What was given of them.
@@ -19,15 +19,9 @@ pub(super) struct TlsProperties {
     key_password: Option<Given<Secret>>,
     enabled: Option<Given<TlsVersions>>,
     protocol: Option<Given<TlsVersions>>,
-}
-
-/// `Some` unless the text is empty, which Java takes as not given.
-fn file(raw: &Raw<'_>) -> Option<Given<PathBuf>> {
-    if raw.text().is_empty() { None } else { Given::new(raw, PathBuf::from(raw.text())) }
-}
-
-fn secret(raw: &Raw<'_>) -> Option<Given<Secret>> {
-    if raw.text().is_empty() { None } else { Given::new(raw, Secret::new(raw.text())) }
+    /// Names of certificates and keys that were given without a value. Java ignores them too where TLS is not used; where
+    /// it is, the system's roots must not stand in for those that an unset variable should have named.
+    empty: Vec<String>,
 }
 
 impl TlsProperties {
@@ -39,43 +33,60 @@ impl TlsProperties {
         trust.or(chain).or(key).or(first_name!(self.enabled, self.protocol))
     }
 
+    fn file(&mut self, raw: &Raw<'_>) -> Option<Given<PathBuf>> {
+        self.has_text(raw).then(|| PathBuf::from(raw.text())).and_then(|path| Given::new(raw, path))
+    }
+
+    fn secret(&mut self, raw: &Raw<'_>) -> Option<Given<Secret>> {
+        self.has_text(raw).then(|| Secret::new(raw.text())).and_then(|text| Given::new(raw, text))
+    }
+
+    /// Whether there is any; noted if not, and no more than once for the names of one setting.
+    fn has_text(&mut self, raw: &Raw<'_>) -> bool {
+        self.empty.retain(|name| canonical(name) != canonical(raw.name));
+        if raw.text().is_empty() {
+            self.empty.push(raw.name.to_owned());
+        }
+        !raw.text().is_empty()
+    }
+
     pub(super) fn trust_file(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
-        self.trust_file = file(raw);
+        self.trust_file = self.file(raw);
         Ok(())
     }
 
     pub(super) fn trust_text(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
-        self.trust_text = secret(raw);
+        self.trust_text = self.secret(raw);
         Ok(())
     }
 
     pub(super) fn keystore(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
-        self.keystore = file(raw);
+        self.keystore = self.file(raw);
         Ok(())
     }
 
     pub(super) fn chain_file(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
-        self.chain_file = file(raw);
+        self.chain_file = self.file(raw);
         Ok(())
     }
 
     pub(super) fn chain_text(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
-        self.chain_text = secret(raw);
+        self.chain_text = self.secret(raw);
         Ok(())
     }
 
     pub(super) fn key_file(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
-        self.key_file = file(raw);
+        self.key_file = self.file(raw);
         Ok(())
     }
 
     pub(super) fn key_text(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
-        self.key_text = secret(raw);
+        self.key_text = self.secret(raw);
         Ok(())
     }
 
     pub(super) fn key_password(&mut self, raw: &Raw<'_>) -> Result<(), ConfigError> {
-        self.key_password = secret(raw);
+        self.key_password = Given::new(raw, Secret::new(raw.text())).filter(|given| !given.value.is_empty());
         Ok(())
     }
 
@@ -124,6 +135,9 @@ impl TlsProperties {
 
     /// All of it together.
     pub(super) fn config(&self) -> Result<TlsConfig, ConfigError> {
+        if let Some(name) = self.empty.first() {
+            return conflict(format!("property {name:?} is empty: give it a value, or leave it out"));
+        }
         let mut tls = TlsConfig::new();
         tls.roots.extend(one_of(&[from_file(&self.trust_file), from_text(&self.trust_text)])?.map(|given| given.1));
         let chain = one_of(&[from_file(&self.keystore), from_file(&self.chain_file), from_text(&self.chain_text)])?;

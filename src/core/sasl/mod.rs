@@ -29,7 +29,7 @@ pub use token::{Token, TokenFuture, TokenProvider};
 
 /// A SASL mechanism: how one proves who one is. PLAIN, SCRAM and OAUTHBEARER come with this crate
 /// ([`crate::SaslConfig`]); implement it for others, such as GSSAPI by a library of your choice, and give it to
-/// [`crate::SaslConfig::mechanism`].
+/// [`crate::SaslConfig::mechanism`]. A panic in it, or in its exchange, fails the authentication, as an error does.
 pub trait SaslMechanism: fmt::Debug + Send + Sync + 'static {
     /// Its name as the broker offers it: `SCRAM-SHA-512`, `GSSAPI`.
     fn name(&self) -> &str;
@@ -128,15 +128,7 @@ pub enum SaslError {
         /// For how long.
         ago: Duration,
     },
-}
-
-/// What a broker or provider says, fit for a line of a log: without control characters, and not endless.
-pub(crate) fn words(text: &str) -> String {
-    const MOST: usize = 300;
-    let plain = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut words: String = plain.clone().take(MOST).collect();
-    if plain.count() > MOST {
-        words.push_str("...");
-    }
-    words
+    /// The code of a mechanism or token provider panicked. Its message is not repeated: it may hold anything.
+    #[error("the mechanism or token provider panicked: that is a bug in it, told on standard error")]
+    Panicked,
 }

@@ -14,7 +14,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::token::{Token, TokenCache, TokenProvider};
-use super::{SaslContext, SaslError, SaslExchange, SaslFuture, SaslMechanism, words};
+use super::{SaslContext, SaslError, SaslExchange, SaslFuture, SaslMechanism};
+use crate::error::words;
 
 /// Between the parts of a message.
 const SEPARATOR: u8 = 1;

@@ -21,8 +21,9 @@ use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{SaslContext, SaslError, SaslExchange, SaslFuture, SaslMechanism, words};
+use super::{SaslContext, SaslError, SaslExchange, SaslFuture, SaslMechanism};
 use crate::config::Secret;
+use crate::error::words;
 use crate::sync::lock;
 
 /// RFC 7677 and Kafka: fewer protect no password.

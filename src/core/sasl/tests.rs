@@ -25,9 +25,3 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> T {
         Poll::Pending => panic!("it waits"),
     }
 }
-
-#[test]
-fn words_fit_into_a_line() {
-    assert_eq!(words(" a\r\nb\u{1b}[1m \n"), "a  b [1m");
-    assert_eq!(words(&"ü".repeat(400)), format!("{}...", "ü".repeat(300)));
-}

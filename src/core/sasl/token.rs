@@ -12,8 +12,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::{SaslError, words};
+use super::SaslError;
 use crate::config::Secret;
+use crate::error::words;
 use crate::sync::lock;
 
 /// A bearer token, and how long it is good for.

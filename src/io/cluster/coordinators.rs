@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::{Inner, Lane};
-use crate::error::{CallError, CallErrorKind};
+use crate::error::{CallError, CallErrorKind, words};
 use crate::io::clock::after;
 use crate::io::connection::Connection;
 use crate::sync::lock;
@@ -39,7 +39,7 @@ impl Inner {
         let timeout = self.config().request_timeout;
         let answer = connection.submit(&FindCoordinatorRequest { key: key.clone(), kind }, timeout).await?;
         if let Some(code) = answer.error.err() {
-            let message = answer.error_message.filter(|message| !message.is_empty());
+            let message = answer.error_message.map(|message| words(&message)).filter(|message| !message.is_empty());
             let whose = match kind {
                 CoordinatorType::Group => "group",
                 CoordinatorType::Transaction => "transactional id",

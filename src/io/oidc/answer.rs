@@ -6,9 +6,7 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use crate::config::Secret;
-
-/// The longest text of the endpoint that is repeated in an error.
-const MAX_QUOTED: usize = 256;
+use crate::error::words;
 
 /// A token, and for how long it may be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,11 +102,7 @@ fn quoted(text: &str, hide: &[&str]) -> String {
     for secret in hide.iter().filter(|secret| !secret.is_empty()) {
         text = text.replace(secret, "***");
     }
-    let mut line: String = text.chars().take(MAX_QUOTED).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() < text.len() {
-        line.push_str("...");
-    }
-    line
+    words(&text)
 }
 
 #[cfg(test)]

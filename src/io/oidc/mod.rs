@@ -1,6 +1,7 @@
 //! Tokens from an OpenID or OAuth 2.0 server, by client credentials (RFC 6749, 4.4).
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::tls::TlsContext;
 use crate::config::{ConfigError, Secret, TlsConfig};
 use crate::core::retry::Backoff;
 use crate::core::sasl::{Token, TokenFuture, TokenProvider};
+use crate::error::{Human, TlsFailure};
 
 mod answer;
 mod endpoint;
@@ -48,7 +50,7 @@ const MAX_ATTEMPTS: u32 = 5;
 ///
 /// Every token is asked for by a connection of its own; for how long it is used is decided by its lifetime. Client id and
 /// secret go in the `Authorization` header, form-urlencoded as RFC 6749, 2.3.1 says. Redirects are not followed, proxies
-/// not used. An answer is at most 64 KiB. The name of the server is always verified.
+/// not used. An answer is at most 64 KiB. Certificate and name of the server are verified as those of brokers are.
 ///
 /// It is asked on the client's I/O thread. Elsewhere it needs a tokio runtime with I/O and time.
 #[derive(Clone)]
@@ -262,16 +264,30 @@ impl Shared {
         let tls = self.context.get_or_try_init(|| self.load()).await?;
         let addresses = lookup_host((host.as_str(), *port)).await;
         let addresses = addresses.map_err(|error| Failure::Passing(format!("cannot look the name up: {error}")))?;
+        self.reach(tls, &addresses.collect::<Vec<_>>()).await
+    }
+
+    /// One address after the other. None may take the time of those behind it: of some names the first leads nowhere. The
+    /// last one has what is left.
+    async fn reach(&self, tls: &TlsContext, addresses: &[SocketAddr]) -> Result<Stream, Failure> {
+        let each = self.limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
         let mut failure = Failure::Passing("the name has no address".to_owned());
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                // Whose certificate is wrong will not have a better one in a second.
-                Ok(stream) => match tls.connect(host, stream).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error @ crate::error::TlsFailure::Ended(_)) => failure = Failure::Passing(of_tls(&error)),
-                    Err(error) => return Err(Failure::Final(of_tls(&error))),
-                },
-                Err(error) => failure = Failure::Passing(format!("cannot connect to {address}: {error}")),
+        for (behind, address) in (0..addresses.len()).rev().zip(addresses) {
+            let limit = if behind == 0 { self.limit } else { each };
+            let connecting = async {
+                let stream = TcpStream::connect(address).await;
+                let stream =
+                    stream.map_err(|error| Failure::Passing(format!("cannot connect to {address}: {error}")))?;
+                tls.connect(&self.endpoint.host, stream).await.map_err(|error| match error {
+                    TlsFailure::Ended(_) => Failure::Passing(of_tls(&error)),
+                    // Whose certificate is wrong will not have a better one in a second.
+                    _ => Failure::Final(of_tls(&error)),
+                })
+            };
+            match timeout(limit, connecting).await {
+                Ok(Err(passing @ Failure::Passing(_))) => failure = passing,
+                Ok(outcome) => return outcome,
+                Err(_) => failure = Failure::Passing(format!("{address} does not answer within {}", Human(limit))),
             }
         }
         Err(failure)

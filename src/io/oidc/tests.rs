@@ -236,6 +236,23 @@ async fn what_passes_is_tried_again_and_not_for_ever() {
     assert_eq!(server.requests().len(), 5);
 }
 
+/// Story: the name has an address of each kind, and that of IPv6 leads into a hole.
+#[tokio::test]
+async fn an_address_that_is_silent_leaves_time_for_the_next() {
+    let (authority, issued) = authority();
+    let server = Server::start(&issued, vec![Reply::Raw(GOOD)]).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [silent.local_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], server.port))];
+    let provider = server.provider(&authority).timeout(Duration::from_secs(6));
+    let tls = provider.shared.load().await.unwrap();
+    timeout(provider.shared.limit, provider.shared.reach(&tls, &addresses)).await.expect("in time").unwrap();
+    // Alone it has all of the time, for it may just be slow.
+    let alone = provider.timeout(Duration::from_millis(200));
+    let failure = alone.shared.reach(&tls, &addresses[..1]).await.err();
+    let told = format!("{} does not answer within 200 ms", addresses[0]);
+    assert_eq!(failure, Some(Failure::Passing(told)));
+}
+
 #[tokio::test]
 async fn silence_ends_with_the_time_limit() {
     let (authority, issued) = authority();

@@ -143,10 +143,10 @@ fn a_provider_that_hangs_is_told() {
     let hangs = || std::future::pending::<Result<Token, &str>>();
     let connector = connector(SaslConfig::oauthbearer(hangs).dangerously_allow_cleartext_credentials());
     let target = Target { broker: 1, host: "127.0.0.1".into(), port: cluster.address(1).port() };
-    let (connecting, limit) = (connector.clone(), Duration::from_millis(200));
+    let (connecting, limit) = (connector.clone(), Duration::from_secs(1));
     let connected = block_on(connector.thread.run(async move { connecting.connect(&target, limit).await }));
     let error = connected.expect("no panic").expect_err("no token").to_string();
-    assert!(error.contains("SASL: OAUTHBEARER: no token: its provider has given none within 200 ms"), "{error}");
+    assert!(error.contains("SASL: OAUTHBEARER: no token: its provider has given none within 1 s"), "{error}");
 
     let cluster = fake(FakeSasl::new().session_lifetime(LONG).fault(SaslFault::Lifetime(200)));
     let asked = AtomicU32::new(0);
@@ -250,6 +250,76 @@ fn an_exchange_ends_within_ten_rounds() {
     assert_eq!(failure, SaslFailure::Endless { mechanism: "PLAIN".into(), rounds: 10 });
     let asked = cluster.ledger().requests.iter().filter(|one| one.api_key == SASL_AUTHENTICATE).count();
     assert_eq!(asked, 10);
+}
+
+/// A mechanism, or its exchange, with a bug in one place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Buggy {
+    Begin,
+    Wait,
+    First,
+    Next,
+}
+
+impl crate::SaslMechanism for Buggy {
+    fn name(&self) -> &str {
+        "PLAIN"
+    }
+
+    fn begin<'a>(&'a self, _: crate::SaslContext<'a>) -> crate::SaslFuture<'a> {
+        assert_ne!(*self, Buggy::Begin, "secret");
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            assert_ne!(*self, Buggy::Wait, "secret");
+            Ok(Box::new(*self) as Box<dyn crate::SaslExchange>)
+        })
+    }
+
+    fn sends_secret(&self) -> bool {
+        false
+    }
+}
+
+impl crate::SaslExchange for Buggy {
+    fn first(&mut self) -> Result<zeroize::Zeroizing<Vec<u8>>, SaslError> {
+        assert_ne!(*self, Buggy::First, "secret");
+        Ok(zeroize::Zeroizing::default())
+    }
+
+    fn next(&mut self, _: &[u8]) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, SaslError> {
+        panic!("secret");
+    }
+
+    fn refusal(&self) -> Option<String> {
+        panic!("secret");
+    }
+}
+
+/// Story: a mechanism of the user's has a bug. The task that connects must outlive it, or nobody ever connects again, and
+/// `build` waits for it until its time is over.
+#[test]
+fn a_mechanism_that_panics_is_told() {
+    let cluster = fake(FakeSasl::new().fault(SaslFault::EndlessChallenges("again".into())));
+    for buggy in [Buggy::Begin, Buggy::Wait, Buggy::First, Buggy::Next] {
+        let failure = refused(SaslConfig::mechanism(buggy), &cluster);
+        let error = SaslError::Panicked;
+        assert_eq!(failure, SaslFailure::Exchange { mechanism: "PLAIN".into(), error }, "{buggy:?}");
+    }
+    let builder = crate::Client::builder(cluster.bootstrap()).sasl(SaslConfig::mechanism(Buggy::Wait));
+    let built = block_on(async { tokio::time::timeout(LONG, builder.build()).await });
+    let told = built.expect("at once").expect_err("a bug").to_string();
+    assert!(told.contains("SASL: PLAIN: the mechanism or token provider panicked"), "{told}");
+
+    // One bad moment: the next attempt is another one.
+    let cluster = fake(FakeSasl::new());
+    let asked = AtomicU32::new(0);
+    let once = move || {
+        assert_ne!(asked.fetch_add(1, Ordering::SeqCst), 0, "a bad moment");
+        std::future::ready(Ok::<_, &str>(Token::new("t0ken")))
+    };
+    let sasl = SaslConfig::oauthbearer(once).dangerously_allow_cleartext_credentials();
+    let client = crate::Client::builder(cluster.bootstrap()).sasl(sasl).build_lazy().expect("client");
+    until("connected", || client.cluster_id().is_some());
 }
 
 #[test]
@@ -389,10 +459,10 @@ fn a_renewal_that_comes_too_soon_is_told() {
 fn a_renewal_without_an_answer_ends_the_connection() {
     for (action, words) in [
         (FaultAction::DropBeforeApply, "closed the connection at SaslAuthenticate for SCRAM-SHA-512"),
-        (FaultAction::NoAnswerBefore, "a SaslAuthenticate request got no answer within 300 ms"),
+        (FaultAction::NoAnswerBefore, "a SaslAuthenticate request got no answer within 1 s"),
     ] {
         let cluster = fake(FakeSasl::new().session_lifetime(Duration::from_millis(200)));
-        let config = ClientConfig { request_timeout: Duration::from_millis(300), ..ClientConfig::default() };
+        let config = ClientConfig { request_timeout: Duration::from_secs(1), ..ClientConfig::default() };
         let connection = connect_with(&connector_with(scram(), config), &cluster).expect("connection");
         cluster.inject(Fault::once(action).api(SASL_AUTHENTICATE));
         until("ended", || connection.is_closed());
@@ -420,6 +490,21 @@ fn requests_in_flight_are_answered_before_the_renewal() {
     let keys: Vec<i16> = cluster.ledger().requests.iter().map(|one| one.api_key).collect();
     let order: Vec<i16> = keys.into_iter().skip_while(|key| *key != METADATA).take(6).collect();
     assert_eq!(order, [METADATA, SASL_HANDSHAKE, SASL_AUTHENTICATE, SASL_AUTHENTICATE, METADATA, METADATA]);
+}
+
+/// Story: a quota is exceeded, and the broker reads nothing for longer than a request may take. A renewal that falls into
+/// that time is answered late, and nobody is to blame.
+#[test]
+fn a_renewal_while_the_broker_throttles_has_time() {
+    let cluster = fake(FakeSasl::new().session_lifetime(LONG).fault(SaslFault::Lifetime(1500)));
+    let config = ClientConfig { request_timeout: Duration::from_millis(500), ..ClientConfig::default() };
+    let connection = connect_with(&connector_with(scram(), config), &cluster).expect("connection");
+    cluster.inject(Fault::once(FaultAction::Throttle(4000)).api(METADATA));
+    cluster.inject(Fault::once(FaultAction::Delay(Duration::from_millis(1000))).api(SASL_HANDSHAKE));
+    call(&connection).expect("answered at once");
+    until("renewed", || cluster.security().broker(1).reauthentications() > 0 || connection.is_closed());
+    call(&connection).expect("answered after the silence");
+    assert_eq!(cluster.security().broker(1).authentications(), 1);
 }
 
 /// Story: the provider is slow. Requests go on meanwhile, and wait only when the session is over.

@@ -5,7 +5,7 @@ use super::{Event, Sender};
 use crate::core::produce::accumulator::ReadyBatch;
 use crate::core::produce::window::{Answer, Leadership, Reason, Setback, Settled, Stampable};
 use crate::core::verdict::produce::{ProduceVerdict, produce};
-use crate::error::{CallError, SendCause};
+use crate::error::{CallError, SendCause, words};
 use crate::io::clock::exact_millis;
 use crate::types::{Acks, BrokerId, TopicPartition};
 use crate::wire::ErrorCode;
@@ -252,9 +252,9 @@ fn known_offset(offset: i64) -> Option<i64> {
 }
 
 fn setback(broker: BrokerId, partition: &TopicPartition, answer: &ProducePartitionResponse) -> Arc<str> {
-    let words = answer.record_errors.iter().find_map(|(_, words)| words.as_deref()).or(answer.error_message.as_deref());
-    let words = words.unwrap_or(answer.error.meaning());
-    Arc::from(format!("broker {broker} answered {} for {partition}: {words}{}", answer.error, hint(answer.error)))
+    let said = answer.record_errors.iter().find_map(|(_, said)| said.as_deref()).or(answer.error_message.as_deref());
+    let said = said.map_or_else(|| answer.error.meaning().to_owned(), words);
+    Arc::from(format!("broker {broker} answered {} for {partition}: {said}{}", answer.error, hint(answer.error)))
 }
 
 /// What would help, where the code alone does not say.

@@ -12,10 +12,10 @@ use crate::config::Secret;
 use crate::io::test_support::block_on;
 
 /// A directory of its own, gone with the test.
-struct Files(PathBuf);
+pub(super) struct Files(PathBuf);
 
 impl Files {
-    fn new() -> Files {
+    pub(super) fn new() -> Files {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("indelible-tls-{}-{next}", std::process::id()));
@@ -24,7 +24,7 @@ impl Files {
     }
 
     /// Puts it in the place of the old one, as those do who renew certificates.
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(super) fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let (new, path) = (self.0.join("new"), self.0.join(name));
         std::fs::write(&new, content).unwrap();
         std::fs::rename(&new, &path).unwrap();
@@ -72,6 +72,24 @@ fn files_that_changed_are_read_again_and_bad_ones_are_not_taken() {
         files.put("ca.pem", old.pem());
         let failure = server.hail_with(&context, "localhost").await.unwrap_err();
         assert!(matches!(failure, TlsFailure::UnknownIssuer { .. }), "{failure}");
+    });
+}
+
+/// Story: a certificate is renewed, and when it is to be read the process has no descriptor left. Nothing about the file
+/// changes after that.
+#[test]
+fn what_could_not_be_read_for_a_moment_is_read_later() {
+    let (authority, renewed) = (Authority::new("ca"), Authority::new("renewed"));
+    let server = Setup::new(renewed.server(&["localhost"])).start();
+    let files = Files::new();
+    let tls = TlsConfig::new().ca_file(files.put("ca.pem", authority.pem()));
+    let context = TlsContext::load(&tls).unwrap();
+    files.put("ca.pem", renewed.pem());
+    block_on(async {
+        // What such a moment leaves behind.
+        context.current.lock().await.refused = reload::stamps(&tls);
+        server.hail_with(&context, "localhost").await.unwrap();
+        assert!(context.current.lock().await.refused.is_empty(), "what is refused next is told");
     });
 }
 

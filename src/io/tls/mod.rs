@@ -59,8 +59,11 @@ pub(crate) struct TlsContext {
 
 struct Current {
     ready: Ready,
-    /// How the files were when they were last read, of use or not.
+    /// How the files were when `ready` was read from them.
     stamps: Vec<Stamp>,
+    /// How they were when they were last of no use, which is told once. They are read again all the same: a process that
+    /// had no descriptor left for a moment must not go on with an old certificate for ever.
+    refused: Vec<Stamp>,
 }
 
 impl TlsContext {
@@ -78,7 +81,7 @@ impl TlsContext {
                  can read and change everything"
             );
         }
-        let current = tokio::sync::Mutex::new(Current { ready, stamps });
+        let current = tokio::sync::Mutex::new(Current { ready, stamps, refused: Vec::new() });
         Ok(TlsContext { settings: Arc::new(config.clone()), provider, current })
     }
 
@@ -114,15 +117,16 @@ impl TlsContext {
         });
         // It fails only when it panicked, or the runtime ends.
         if let Ok(Some((stamps, loaded))) = check.await {
-            current.stamps = stamps;
             match loaded {
                 Ok(ready) => {
                     info!("TLS: the files with certificates or key have changed and are read again");
-                    current.ready = ready;
+                    *current = Current { ready, stamps, refused: Vec::new() };
                 }
-                Err(error) => {
+                Err(error) if current.refused != stamps => {
                     warn!("TLS: the files with certificates or key have changed and are not taken: {error}");
+                    current.refused = stamps;
                 }
+                Err(_) => {}
             }
         }
         current.ready.clone()

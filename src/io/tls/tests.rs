@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use proto_tests::certs::{Authority, Days, EXPIRED, Issued, NOT_YET, pem as to_pem};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::config::{ClientConfig, TlsVersions};
 use crate::error::{CallErrorKind, ConnectCause};
 use crate::io::connect::Secured;
-use crate::io::test_support::{block_on, connect_within, connector};
+use crate::io::test_support::{block_on, connect_within, connector, until};
 
 const BOTH: TlsVersions = TlsVersions::Both;
 
@@ -116,6 +116,11 @@ impl Server {
     }
 
     pub(super) async fn hail_with(&self, context: &TlsContext, host: &str) -> Result<(), TlsFailure> {
+        self.hailed(context, host).await.map(drop)
+    }
+
+    /// How they shook hands.
+    async fn hailed(&self, context: &TlsContext, host: &str) -> Result<HandshakeKind, TlsFailure> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let mut stream = context.connect(host, socket).await?;
         let mut back = [0; 5];
@@ -128,7 +133,7 @@ impl Server {
             return Err(stream.why_broken(&error).await.unwrap_or(TlsFailure::ClosedAfter));
         }
         assert_eq!(&back, b"hello");
-        Ok(())
+        Ok(stream.handshake_kind().unwrap())
     }
 
     fn versions(&self) -> Vec<Result<ProtocolVersion, String>> {
@@ -231,6 +236,8 @@ fn a_refused_client_certificate_is_named_by_the_whole_connection_too() {
     let server = Setup::new(authority.server(&["127.0.0.1"])).clients(&authority).start();
     let text = connect(server.address, &trusting(&authority), Duration::from_secs(20)).unwrap_err();
     assert!(text.contains("refuses this client's certificate") && text.contains("certificate_required"), "{text}");
+    // The client may know before the server's thread has noted it.
+    until("seen", || !server.versions().is_empty());
     assert_eq!(server.versions().len(), 1, "it is not tried twice");
 }
 
@@ -267,6 +274,30 @@ fn a_broken_handshake_is_no_lasting_harm() {
             server.hail_with(&context, "localhost").await.unwrap();
         }
     });
+}
+
+/// A session is resumed without its certificate being shown again. So it is for the name that was verified, and for who
+/// verified it.
+#[test]
+fn sessions_are_resumed_for_the_same_name_and_settings_only() {
+    let (authority, other) = (Authority::new("ca"), Authority::new("other"));
+    let files = super::files_tests::Files::new();
+    for versions in [TlsVersions::Only13, TlsVersions::Only12] {
+        let server = Setup::new(authority.server(&["localhost", "127.0.0.1"])).versions(versions).start();
+        let tls = TlsConfig::new().ca_file(files.put("ca.pem", authority.pem()));
+        let context = TlsContext::load(&tls).unwrap();
+        block_on(async {
+            assert_eq!(server.hailed(&context, "localhost").await, Ok(HandshakeKind::Full));
+            assert_eq!(server.hailed(&context, "localhost").await, Ok(HandshakeKind::Resumed));
+            assert!(matches!(server.hailed(&context, "elsewhere").await, Err(TlsFailure::WrongName { .. })));
+            assert_eq!(server.hailed(&context, "127.0.0.1").await, Ok(HandshakeKind::Full));
+            let stranger = TlsContext::load(&trusting(&other)).unwrap();
+            assert!(server.hailed(&stranger, "localhost").await.is_err());
+            // Who is not trusted any more is not let in by what was said before.
+            files.put("ca.pem", other.pem());
+            assert!(server.hailed(&context, "localhost").await.is_err());
+        });
+    }
 }
 
 /// A server that says `answer` to whatever comes, and gives back all that came.

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::pem::Der;
+use crate::error::words;
 use crate::sync::lock;
 
 /// Verifies chain, dates, use and name, as webpki does, and remembers who signed what it does not know: its error does
@@ -142,12 +143,7 @@ pub(super) fn issuer(certificate: &[u8]) -> Option<String> {
             [0x55, 4, 11] => "OU",
             _ => continue,
         };
-        parts.push(format!("{kind}={}", printable(&String::from_utf8_lossy(value.content))));
+        parts.push(format!("{kind}={}", String::from_utf8_lossy(value.content)));
     }
-    (!parts.is_empty()).then(|| parts.join(", "))
-}
-
-/// `text` from a stranger, fit for one line of a log.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect()
+    (!parts.is_empty()).then(|| words(&parts.join(", ")))
 }

@@ -205,7 +205,9 @@ impl Driver {
         self.queued += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         self.out.extend(parts.into_iter().filter(|part| !part.is_empty()));
         self.shared.in_flight.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.in_flight.push_back(InFlight { ticket, start, end: self.queued, deadline: after(now, of.timeout) });
+        // A broker that throttles reads nothing until that is over.
+        let read = self.throttled_until.map_or(now, |until| until.max(now));
+        self.in_flight.push_back(InFlight { ticket, start, end: self.queued, deadline: after(read, of.timeout) });
         Ok(())
     }
 

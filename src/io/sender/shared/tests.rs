@@ -7,16 +7,13 @@ use crate::core::produce::accumulator::{ReadyBatch, Scattered, Take};
 use crate::core::produce::partitioner::DefaultPartitioner;
 use crate::core::produce::window::Stampable;
 use crate::error::SendError;
+use crate::io::test_support::block_on;
 use crate::io::thread::IoThread;
 use crate::producer::Producer;
 use crate::types::Compression;
 use crate::wire::batch::DecodeLimits;
 use proto_tests::fake::FakeCluster;
 use std::collections::BTreeSet;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
 
 /// A port that nobody listens on.
 fn nowhere() -> Vec<String> {
