@@ -55,7 +55,22 @@ impl<'a> Bench<'a> {
                 code => Err(format!("CreateTopics: error {code}")),
             }
         })?;
-        (0..partitions).try_for_each(|partition| self.leader_id(topic, partition).map(drop))
+        // Group coordinators need it as well, and they may be others than those that are asked for leaders.
+        self.until("the topic on every broker", || {
+            let metadata = self.any()?.metadata(None).map_err(text)?;
+            metadata.brokers.iter().try_for_each(|broker| {
+                let id = broker.node_id.0;
+                let mut client = RawClient::connect(format!("{}:{}", broker.host, broker.port)).map_err(text)?;
+                let known = client.metadata(Some(topic)).map_err(text)?;
+                let rows = known.topics.first().map(|topic| topic.partitions.as_slice()).unwrap_or_default();
+                let led = rows.iter().filter(|row| row.leader_id.0 >= 0).count();
+                expect(
+                    &format!("partitions with a leader on broker {id}"),
+                    led,
+                    usize::try_from(partitions).unwrap_or(0),
+                )
+            })
+        })
     }
 
     /// A connection to any broker that answers.
