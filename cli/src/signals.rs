@@ -15,23 +15,26 @@ impl Signals {
         let (told, signals) = watch::channel(0);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let work = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async move {
+            let listening = async {
                 let mut source = Source::open()?;
-                let _ = ready.send(());
+                let _ = ready.send(Ok(()));
                 while source.next().await {
                     told.send_modify(|count| *count += 1);
                     if let Some(act) = on_second.filter(|_| *told.borrow() > 1) {
                         act();
                     }
                 }
-                Ok::<(), std::io::Error>(())
-            })
+                Ok(())
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            if let Err(error) = runtime.and_then(|runtime| runtime.block_on(listening)) {
+                let _ = ready.send(Err(error));
+            }
         };
         let failed = |error| Failure::local(format!("signals cannot be listened to: {error}"));
         std::thread::Builder::new().name("signals".to_owned()).spawn(work).map_err(failed)?;
         // From here on no signal goes astray.
-        let _ = is_ready.recv();
+        is_ready.recv().map_err(std::io::Error::other).flatten().map_err(failed)?;
         Ok(Signals(signals))
     }
 
