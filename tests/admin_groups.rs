@@ -25,6 +25,7 @@ const LIST_GROUPS: i16 = 16;
 const CREATE_TOPICS: i16 = 19;
 const DELETE_TOPICS: i16 = 20;
 const DESCRIBE_CONFIGS: i16 = 32;
+const DELETE_GROUPS: i16 = 42;
 const CONSUMER_GROUP_DESCRIBE: i16 = 69;
 
 fn orders(partition: i32) -> TopicPartition {
@@ -158,6 +159,17 @@ async fn a_group_that_is_not_there_is_named() {
     assert_eq!(error.to_string(), "group \"nobody\" does not exist; check its name");
     assert!(matches!(client.admin().delete_group("nobody").await, Err(AdminError::GroupNotFound { .. })));
     assert_eq!(client.admin().group_offsets("nobody").await.unwrap(), BTreeMap::new());
+}
+
+/// The broker deletes the group and its answer is lost: asked again, it knows no such group.
+#[tokio::test]
+async fn a_group_whose_deletion_was_not_answered_is_deleted() {
+    let cluster = cluster("orders", 1);
+    let client = client(&cluster).await;
+    client.admin().commit_group_offsets("billing", [(orders(0), 0)]).await.unwrap();
+    cluster.inject(Fault::once(FaultAction::DropAfterApply).api(DELETE_GROUPS));
+    client.admin().delete_group("billing").await.unwrap();
+    assert!(matches!(client.admin().delete_group("billing").await, Err(AdminError::GroupNotFound { .. })));
 }
 
 /// Story: a cluster was upgraded, and the feature that KIP-848 needs was not: its brokers offer the request and refuse it.
