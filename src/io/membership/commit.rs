@@ -70,10 +70,15 @@ impl Committer {
         let _turn = self.turn.lock().await;
         let mut attempt = 0;
         loop {
-            let offsets: Vec<(Arc<Assigned>, Committable)> = assigned
-                .iter()
-                .filter_map(|assigned| Some((assigned.clone(), lock(&assigned.watermark).committable()?)))
-                .collect();
+            let view = self.cluster.view();
+            let committable = |assigned: &Arc<Assigned>| {
+                let watermark = lock(&assigned.watermark);
+                let topic = view.topic(&assigned.partition.topic);
+                // Commits go by name: of a topic made anew, they would say that records are handled which nobody saw.
+                let is_same = topic.is_none_or(|topic| watermark.is_of(topic.id));
+                Some((assigned.clone(), watermark.committable().filter(|_| is_same)?))
+            };
+            let offsets: Vec<(Arc<Assigned>, Committable)> = assigned.iter().filter_map(committable).collect();
             if offsets.is_empty() {
                 return Ok(());
             }
