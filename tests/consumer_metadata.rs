@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use consumer_support::{OFFSET_COMMIT, billing, client, cluster, committed, eventually, write, write_commit};
+use consumer_support::{
+    OFFSET_COMMIT, PATIENCE, Seen, billing, client, cluster, committed, eventually, write, write_commit,
+};
 use indelible::{Client, ConsumeError, ConsumerBuilder, ConsumerHandle, Order, Summary};
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use tokio::task::JoinHandle;
@@ -195,4 +197,29 @@ async fn metadata_of_another_offset_or_log_is_not_taken() {
     assert_eq!(running.handled(), [3, 4, 5, 6, 7, 8, 9, 10]);
     running.handle.shutdown();
     running.task.await.unwrap().unwrap();
+}
+
+/// Story: a topic is deleted and made anew while the offset of its last records is not committed yet. By its name it would be
+/// committed for the new topic, and the first records of that would never be handled.
+#[tokio::test]
+async fn what_was_handled_of_a_topic_is_not_committed_for_another_of_its_name() {
+    let cluster = cluster("orders", 1);
+    write(&cluster, "orders", 0, &["a", "b", "c"]);
+    let client = client(&cluster).await;
+    let seen = Seen::default();
+    let noting = seen.clone();
+    let consumer = billing(&client).commit_interval(Duration::from_secs(3600)).build().unwrap();
+    let run = consumer.run(move |delivery| {
+        noting.note(&delivery);
+        async { Ok::<(), String>(()) }
+    });
+    let anew = async {
+        eventually("all is handled", || seen.len() == 3).await;
+        cluster.delete_topic("orders");
+        cluster.create_topic("orders", 1);
+        write(&cluster, "orders", 0, &["A", "B", "C", "D"]);
+    };
+    let (stopped, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(run, anew) }).await.unwrap();
+    assert!(matches!(stopped.unwrap_err(), ConsumeError::TopicRecreated { .. }));
+    assert_eq!(committed(&cluster, 0), None);
 }

@@ -430,3 +430,20 @@ async fn a_pattern_never_reads_kafkas_own_topics() {
     assert_eq!(committed(&cluster, 0), Some(2));
     assert_eq!(cluster.ledger().committed("billing", "__consumer_offsets", 0), None);
 }
+
+/// Its offsets are nobody's any more: nothing waits for their last commit, and least of all what comes in its place.
+#[tokio::test]
+async fn a_deleted_topic_holds_nothing_up() {
+    let cluster = cluster("orders", 1);
+    fill(&cluster, 1, "a");
+    let client = client(&cluster).await;
+    // Handled, and not committed when the topic goes.
+    let builder = billing(&client).topics(["returns"]).commit_interval(Duration::from_secs(3600));
+    let running = Running::start(builder);
+    eventually("the record", || running.seen.len() == 1).await;
+    cluster.delete_topic("orders");
+    cluster.create_topic("returns", 1);
+    write(&cluster, "returns", 0, &["b"]);
+    eventually("the record of the other topic", || running.seen.len() == 2).await;
+    running.stop().await;
+}

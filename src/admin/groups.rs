@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Admin, Told, Work};
@@ -185,11 +186,20 @@ impl Admin {
         let name = name.into();
         self.run(|work| async move {
             let request = DeleteGroupsRequest { groups: vec![name.clone()] };
+            // An attempt was not answered, and may have deleted it.
+            let doubtful = AtomicBool::new(false);
             let deleted = work.at_coordinator(&name, ("deletion", ApiKey::DeleteGroups), |connection, timeout| {
-                let answer = connection.submit(&request, timeout);
+                let (answer, doubtful) = (connection.submit(&request, timeout), &doubtful);
                 async move {
-                    let code = answer.await?.groups.first().map_or(ErrorCode::NONE, |group| group.1);
-                    Ok(Told { answer: (), verdict: lookup(code), code, message: None })
+                    let answer = answer.await.inspect_err(|error| {
+                        doubtful.fetch_or(error.may_have_been_applied(), Ordering::Relaxed);
+                    })?;
+                    let code = answer.groups.first().map_or(ErrorCode::NONE, |group| group.1);
+                    let verdict = match lookup(code) {
+                        LookupVerdict::Missing if doubtful.load(Ordering::Relaxed) => LookupVerdict::Done,
+                        verdict => verdict,
+                    };
+                    Ok(Told { answer: (), verdict, code, message: None })
                 }
             });
             deleted.await.map(|_| ())

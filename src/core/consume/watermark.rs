@@ -275,6 +275,11 @@ impl Watermark {
         self.finished = 0;
     }
 
+    /// Whether the topic that has the id `now` may be the one of which records were handled: either id may be unknown.
+    pub(crate) fn is_of(&self, now: TopicId) -> bool {
+        !self.topic_id.is_some() || !now.is_some() || self.topic_id == now
+    }
+
     /// The offset below which all is handled.
     pub(crate) fn handled(&self) -> i64 {
         self.below().0

@@ -44,6 +44,8 @@ pub(super) struct CommitFailure {
     pub(super) hopeless: bool,
     /// It is sent again at once, without metadata.
     at_once: bool,
+    /// All that it lacks is of topics that the metadata does not have any more either.
+    gone: bool,
     pub(super) reason: String,
     pub(super) uncommitted: Vec<(TopicPartition, i64)>,
 }
@@ -68,10 +70,15 @@ impl Committer {
         let _turn = self.turn.lock().await;
         let mut attempt = 0;
         loop {
-            let offsets: Vec<(Arc<Assigned>, Committable)> = assigned
-                .iter()
-                .filter_map(|assigned| Some((assigned.clone(), lock(&assigned.watermark).committable()?)))
-                .collect();
+            let view = self.cluster.view();
+            let committable = |assigned: &Arc<Assigned>| {
+                let watermark = lock(&assigned.watermark);
+                let topic = view.topic(&assigned.partition.topic);
+                // Commits go by name: of a topic made anew, they would say that records are handled which nobody saw.
+                let is_same = topic.is_none_or(|topic| watermark.is_of(topic.id));
+                Some((assigned.clone(), watermark.committable().filter(|_| is_same)?))
+            };
+            let offsets: Vec<(Arc<Assigned>, Committable)> = assigned.iter().filter_map(committable).collect();
             if offsets.is_empty() {
                 return Ok(());
             }
@@ -95,7 +102,7 @@ impl Committer {
             let goes_on = named.is_some_and(|named| {
                 lock(&self.newest).as_ref().is_some_and(|now| now != named && now.member_id == named.member_id)
             });
-            if failure.fenced.is_some() && !goes_on || failure.hopeless || !in_time {
+            if failure.fenced.is_some() && !goes_on || failure.hopeless || failure.gone || !in_time {
                 return Err(failure);
             }
             tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
@@ -134,6 +141,7 @@ impl Committer {
             generation: None,
             hopeless: false,
             at_once: false,
+            gone: false,
             reason: String::new(),
             uncommitted: Vec::new(),
         };
@@ -155,6 +163,8 @@ impl Committer {
             let (_, partitions) = response.topics.iter().find(|(topic, _)| *topic == partition.topic)?;
             partitions.iter().find(|(index, _)| *index == partition.partition).map(|(_, code)| *code)
         };
+        let view = self.cluster.view();
+        let mut gone = true;
         for (assigned, committable) in offsets {
             // A partition that the answer leaves out is not committed.
             let code = code(committable.partition()).unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR);
@@ -185,9 +195,16 @@ impl Committer {
                 CommitVerdict::WithoutMetadata => failure.hopeless = true,
                 CommitVerdict::Refused => failure.hopeless = true,
             }
+            let unknown = code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            if unknown {
+                self.cluster.request_refresh("a topic of a commit is not known");
+            }
+            let topic = view.topic(&committable.partition().topic);
+            gone &= unknown && topic.is_some_and(|topic| topic.error == Some(code));
             failure.reason = format!("{code}: {}", code.meaning());
             failure.uncommitted.push((committable.partition().clone(), committable.offset()));
         }
+        failure.gone = gone;
         if failure.uncommitted.is_empty() { Ok(()) } else { Err(failure) }
     }
 }
