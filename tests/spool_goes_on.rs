@@ -51,7 +51,8 @@ async fn undivided(cluster: &FakeCluster, dir: &Dir, topic: &str, count: usize) 
     producer.close(Duration::ZERO).await.unwrap();
 }
 
-/// A dozen refused records that a person wants sent again lie before the ones in doubt: the bytes of those are needed first.
+/// A dozen refused records that a person wants sent again lie before the ones in doubt: the bytes of those are needed
+/// first.
 #[tokio::test]
 async fn many_retried_before_those_in_doubt() {
     let (cluster, dir) = (cluster(1), Dir::new());

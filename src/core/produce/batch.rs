@@ -335,8 +335,8 @@ impl BatchCell {
     }
 }
 
-/// The wakers of futures. The place of one that is dropped is given to the next: whoever looks again and again, for as long
-/// as brokers are away, takes no more for it.
+/// The wakers of futures. The place of one that is dropped is given to the next: whoever looks again and again, for as
+/// long as brokers are away, takes no more for it.
 #[derive(Default)]
 struct Wakers {
     slots: Vec<Option<Waker>>,

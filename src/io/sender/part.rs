@@ -111,8 +111,8 @@ impl Part {
         self.parked = false;
     }
 
-    /// Fills the window with one batch more, if it has none waiting; where nobody waits for them, with all there are. Returns
-    /// a batch to be finished first, and when the open batch is due.
+    /// Fills the window with one batch more, if it has none waiting; where nobody waits for them, with all there are.
+    /// Returns a batch to be finished first, and when the open batch is due.
     pub(super) fn pull(&mut self, now: Instant, linger: Duration) -> (Option<Sealing>, Option<Instant>) {
         while self.window.pending() == 0 || self.is_unawaited() {
             match self.queue.take(now, linger) {

@@ -90,8 +90,8 @@ impl Directory {
             }
             Err(TryLockError::Error(source)) => return Err(failed(&lock_path, "cannot be locked", source)),
         }
-        // Written over what is there: on a full disk there may be no other place for it, and what is in the spool has to be
-        // delivered all the same.
+        // Written over what is there: on a full disk there may be no other place for it, and what is in the spool has
+        // to be delivered all the same.
         let holder = format!("{}\n", std::process::id());
         let told = lock.write_all(holder.as_bytes()).and_then(|()| lock.set_len(holder.len() as u64));
         told.map_err(|source| failed(&lock_path, "cannot be written", source))?;

@@ -81,8 +81,8 @@ pub(crate) enum Entry {
         position: u64,
     },
     Cluster(Arc<str>),
-    /// All is for this cluster; identities and acknowledgements of before do not count, nor do `stamps`, if it says so. Of
-    /// batches with an id `below`, and of all there are if it says so, the topic's id is forgotten.
+    /// All is for this cluster; identities and acknowledgements of before do not count, nor do `stamps`, if it says so.
+    /// Of batches with an id `below`, and of all there are if it says so, the topic's id is forgotten.
     Adopted {
         id: Arc<str>,
         stamps: bool,
@@ -98,8 +98,8 @@ pub(crate) enum Entry {
         acknowledged: Acknowledged,
     },
     Checkpoint(Checkpoint),
-    /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind; nothing
-    /// is acknowledged and no identity was used unless said behind.
+    /// These batches (ranges of ids, ends included) are all there are, without stamps and ready unless said behind;
+    /// nothing is acknowledged and no identity was used unless said behind.
     Live(Vec<(u64, u64)>),
     SetAside(SetAside),
     /// This segment counts no longer, although later than the oldest.

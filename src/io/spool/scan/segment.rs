@@ -76,7 +76,8 @@ impl<F: Files> Segment<F> {
         Ok(None)
     }
 
-    /// What the segment's first group says about those before: where the groups that count end, up to where all is synced.
+    /// What the segment's first group says about those before: where the groups that count end, up to where all is
+    /// synced.
     pub(super) fn read_ends(&mut self, disk: &mut Disk<F>) -> Result<Vec<(u64, Ends)>, SpoolError> {
         let Some(first) = self.first.filter(|first| first.place.offset == SEGMENT_HEAD) else { return Ok(Vec::new()) };
         let read = self.read_group(disk, &first)?;
