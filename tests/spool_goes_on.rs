@@ -51,7 +51,8 @@ async fn undivided(cluster: &FakeCluster, dir: &Dir, topic: &str, count: usize) 
     producer.close(Duration::ZERO).await.unwrap();
 }
 
-/// A dozen refused records that a person wants sent again lie before the ones in doubt: the bytes of those are needed first.
+/// A dozen refused records that a person wants sent again lie before the ones in doubt: the bytes of those are needed
+/// first.
 #[tokio::test]
 async fn many_retried_before_those_in_doubt() {
     let (cluster, dir) = (cluster(1), Dir::new());
@@ -254,4 +255,22 @@ async fn an_adopted_spool_stays_adopted() {
     let producer = spooling(&client_2, &dir).await;
     flush_in_time(&producer).await;
     assert_eq!(values(&second), [numbered("a", 3), numbered("b", 1)].concat());
+}
+
+/// What is sent while its partition is parked is not waited for either, also where only what overflows goes to disk.
+#[tokio::test]
+async fn a_flush_does_not_wait_for_what_comes_behind_parked_records() {
+    let (cluster, dir) = (cluster(1), Dir::new());
+    let client = client(&cluster).await;
+    let producer = one_by_one(&client).spill(&dir.0).delivery_timeout(Duration::from_millis(200)).build();
+    let producer = producer.await.unwrap();
+    all_delivered(&send_some(&producer, "w", 1).await).await;
+    cluster.kill(1);
+    let mut receipts = send_some(&producer, "a", 3).await;
+    flush_in_time(&producer).await;
+    receipts.extend(send_some(&producer, "b", 3).await);
+    flush_in_time(&producer).await;
+    cluster.restart(1);
+    all_delivered(&receipts).await;
+    assert_eq!(values(&cluster), [numbered("w", 1), numbered("a", 3), numbered("b", 3)].concat());
 }

@@ -110,10 +110,10 @@ pub(crate) struct BatchCell {
 
 #[derive(Default)]
 struct Waiting {
-    wakers: Vec<Option<Waker>>,
+    wakers: Wakers,
     callbacks: Vec<(u32, Callback)>,
     /// Those who wait for the spool only.
-    spooled: Vec<Option<Waker>>,
+    spooled: Wakers,
     unspooled: Option<Arc<dyn Unspooled>>,
 }
 
@@ -158,7 +158,7 @@ impl BatchCell {
         {
             unspooled.lost(&failure.cause);
         }
-        for waker in waiting.wakers.into_iter().chain(waiting.spooled).flatten() {
+        for waker in waiting.wakers.slots.into_iter().chain(waiting.spooled.slots).flatten() {
             waker.wake();
         }
         for (index, callback) in waiting.callbacks {
@@ -174,7 +174,7 @@ impl BatchCell {
             (std::mem::take(&mut waiting.spooled), waiting.unspooled.take())
         };
         drop(unspooled);
-        for waker in wakers.into_iter().flatten() {
+        for waker in wakers.slots.into_iter().flatten() {
             waker.wake();
         }
         self.for_each_part(BatchCell::set_spooled);
@@ -297,7 +297,7 @@ impl BatchCell {
             if cell.outcome.get().is_some() {
                 continue;
             }
-            enlist(&mut waiting.wakers, &cell, slot, cx);
+            waiting.wakers.enlist(&cell, slot, cx);
             return Poll::Pending;
         }
     }
@@ -318,35 +318,49 @@ impl BatchCell {
             if cell.outcome.get().is_some() || cell.is_spooled() {
                 continue;
             }
-            enlist(&mut waiting.spooled, &cell, slot, cx);
+            waiting.spooled.enlist(&cell, slot, cx);
             return Poll::Pending;
         }
     }
 
     /// Forgets the waker of a future that is dropped.
     pub(crate) fn forget(&self, place: usize) {
-        if let Some(waker) = lock(&self.waiting).wakers.get_mut(place) {
-            *waker = None;
-        }
+        // It goes when the lock is free again: with it may go a task that waits here, too.
+        let _gone = lock(&self.waiting).wakers.forget(place);
     }
 
     /// As [`Self::forget`], for [`Self::poll_spooled`].
     pub(crate) fn forget_spooled(&self, place: usize) {
-        if let Some(waker) = lock(&self.waiting).spooled.get_mut(place) {
-            *waker = None;
-        }
+        let _gone = lock(&self.waiting).spooled.forget(place);
     }
 }
 
-/// Puts the caller's waker into `wakers`, which are those of `cell`.
-fn enlist(wakers: &mut Vec<Option<Waker>>, cell: &Arc<BatchCell>, slot: &mut Slot, cx: &Context<'_>) {
-    let own = slot.as_ref().filter(|(at, _)| Arc::ptr_eq(at, cell)).map(|(_, place)| *place);
-    match own.and_then(|place| wakers.get_mut(place)) {
-        Some(waker) => *waker = Some(cx.waker().clone()),
-        None => {
-            *slot = Some((cell.clone(), wakers.len()));
-            wakers.push(Some(cx.waker().clone()));
+/// The wakers of futures. The place of one that is dropped is given to the next: whoever looks again and again, for as
+/// long as brokers are away, takes no more for it.
+#[derive(Default)]
+struct Wakers {
+    slots: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Wakers {
+    fn forget(&mut self, place: usize) -> Option<Waker> {
+        let waker = self.slots.get_mut(place).and_then(Option::take)?;
+        self.free.push(place);
+        Some(waker)
+    }
+
+    /// Puts the caller's waker among them, which are those of `cell`.
+    fn enlist(&mut self, cell: &Arc<BatchCell>, slot: &mut Slot, cx: &Context<'_>) {
+        let own = slot.as_ref().filter(|(at, _)| Arc::ptr_eq(at, cell)).map(|(_, place)| *place);
+        let place = own.filter(|place| *place < self.slots.len()).or_else(|| self.free.pop()).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        if let Some(waker) = self.slots.get_mut(place) {
+            *waker = Some(cx.waker().clone());
         }
+        *slot = Some((cell.clone(), place));
     }
 }
 

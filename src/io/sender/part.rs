@@ -88,10 +88,15 @@ impl Part {
 
     /// A batch for the window; in a parked or held partition nobody waits for it.
     pub(super) fn push(&mut self, mut batch: ReadyBatch) {
-        if self.parked || self.held.is_some() {
+        if self.is_unawaited() {
             batch.release_live();
         }
         self.window.push(batch);
+    }
+
+    /// Whether flushes wait for nothing of it.
+    fn is_unawaited(&self) -> bool {
+        self.parked || self.held.is_some()
     }
 
     /// When a batch of it has to be given up.
@@ -106,12 +111,12 @@ impl Part {
         self.parked = false;
     }
 
-    /// Fills the window with one batch more, if it has none waiting. Returns a batch to be finished first, and when the
-    /// open batch is due.
+    /// Fills the window with one batch more, if it has none waiting; where nobody waits for them, with all there are.
+    /// Returns a batch to be finished first, and when the open batch is due.
     pub(super) fn pull(&mut self, now: Instant, linger: Duration) -> (Option<Sealing>, Option<Instant>) {
-        while self.window.pending() == 0 {
+        while self.window.pending() == 0 || self.is_unawaited() {
             match self.queue.take(now, linger) {
-                Take::Batch(batch) => self.window.push(batch),
+                Take::Batch(batch) => self.push(batch),
                 Take::Finish(sealing) => return (Some(sealing), None),
                 Take::Due(at) => return (None, Some(at)),
                 // Only with a spool, which takes batches by cuts then.

@@ -90,7 +90,10 @@ impl Directory {
             }
             Err(TryLockError::Error(source)) => return Err(failed(&lock_path, "cannot be locked", source)),
         }
-        let told = lock.set_len(0).and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()));
+        // Written over what is there: on a full disk there may be no other place for it, and what is in the spool has
+        // to be delivered all the same.
+        let holder = format!("{}\n", std::process::id());
+        let told = lock.write_all(holder.as_bytes()).and_then(|()| lock.set_len(holder.len() as u64));
         told.map_err(|source| failed(&lock_path, "cannot be written", source))?;
         Ok(Directory { path: path.to_owned(), _lock: Some(lock) })
     }

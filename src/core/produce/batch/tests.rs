@@ -201,3 +201,29 @@ fn nobody_is_missed_between_spooled_and_split() {
         assert!(matches!(whole.spooled(2), Some(Ok(()))));
     }
 }
+
+/// As `select!` in a loop does, for a week without brokers.
+#[test]
+fn futures_made_and_dropped_take_no_more_and_more() {
+    let (one, count) = (cell(0), Arc::new(Count::default()));
+    let waker = Waker::from(count.clone());
+    let cx = Context::from_waker(&waker);
+    let (mut stays, mut before) = (None, None);
+    assert!(one.poll(0, &mut stays, &cx).is_pending());
+    for _ in 0..1000 {
+        let (mut delivered, mut spooled) = (None, None);
+        assert!(one.poll(0, &mut delivered, &cx).is_pending());
+        assert!(one.poll_spooled(0, &mut spooled, &cx).is_pending());
+        one.forget_spooled(spooled.unwrap().1);
+        // Dropped after the next was made.
+        if let Some((_, place)) = before.replace(delivered.unwrap()) {
+            one.forget(place);
+        }
+    }
+    {
+        let waiting = lock(&one.waiting);
+        assert_eq!((waiting.wakers.slots.len(), waiting.spooled.slots.len()), (3, 1));
+    }
+    one.resolve(Outcome::Delivered(None));
+    assert_eq!(count.get(), 2, "those that are left");
+}

@@ -50,7 +50,8 @@ struct Written {
     id: BatchId,
     cell: Arc<BatchCell>,
     durable: Arc<AtomicBool>,
-    /// Part of another batch, whose memory it holds although its own turn may come late: that is needed to read others back.
+    /// Part of another batch, whose memory it holds although its own turn may come late: that is needed to read others
+    /// back.
     divided: bool,
     /// Set aside until it is written.
     _space: Option<Box<dyn Permit>>,

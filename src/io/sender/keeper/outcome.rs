@@ -160,8 +160,8 @@ impl Sender {
         keeper.outgoing.ops.extend(parents.into_iter().map(replaced));
     }
 
-    /// Overflow: what part `id` has in memory goes to disk, as far as there is space, and the stamps of what was sent with
-    /// it. Without space it stays in memory, and `send` waits.
+    /// Overflow: what part `id` has in memory goes to disk, as far as there is space, and the stamps of what was sent
+    /// with it. Without space it stays in memory, and `send` waits.
     pub(super) fn spill(&mut self, id: usize) {
         self.spill_while(id, Keeper::set_aside);
     }

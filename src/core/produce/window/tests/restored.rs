@@ -332,8 +332,8 @@ fn nothing_goes_as_it_stands_behind_a_given_up_one() {
     assert_eq!(window.identity().unwrap().epoch, 3);
 }
 
-/// Refused for good after an attempt whose answer was lost, by a leader that has forgotten the producer since. Its ignorance
-/// proves nothing then; the log does.
+/// Refused for good after an attempt whose answer was lost, by a leader that has forgotten the producer since. Its
+/// ignorance proves nothing then; the log does.
 #[test]
 fn a_refusal_by_a_forgetful_leader_is_looked_up_in_the_log() {
     let empty = ProbeAnswer::Empty { log_start: Some(0) };
