@@ -36,167 +36,25 @@
 
 mod access;
 mod answers;
+mod config;
 mod restore;
 mod scan;
+mod terms;
 
 pub(crate) use answers::Answer;
+pub(crate) use config::WindowConfig;
 pub(crate) use restore::Restored;
 pub(crate) use scan::{FoundBatch, ScanAnswer};
+pub(crate) use terms::{EntryId, Leadership, Next, ProbeAnswer, Reason, Setback, Settled, Stampable};
 
 use super::sequence::advance;
-use crate::core::spool::Noted;
 use crate::core::verdict::produce::ProduceVerdict;
-use crate::types::{BrokerId, ProducerIdentity};
+use crate::types::ProducerIdentity;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How many batches of a producer and partition a broker recognises as duplicates (KIP-98).
 pub(crate) const REMEMBERED_BATCHES: usize = 5;
-
-/// What the window has to know of a sealed batch.
-pub(crate) trait Stampable: Sized {
-    /// The number of records, at least 1.
-    fn count(&self) -> i32;
-    /// The newest record's timestamp, in Unix milliseconds: the broker forgets producers by it.
-    fn newest_timestamp(&self) -> i64;
-    /// When the application stops waiting for it.
-    fn deadline(&self) -> Instant;
-    /// The same records in two batches, in order; itself when it has only one record.
-    fn split(self) -> Result<[Self; 2], Self>;
-    /// Its place among the batches of the partition, where it has one.
-    fn rank(&self) -> Option<u64> {
-        None
-    }
-    /// Where the partition stood before the batch was stamped, if that was noted: it is nowhere before that.
-    fn noted(&self) -> Option<Noted> {
-        None
-    }
-}
-
-/// Who leads the partition: a window is warm for one of these only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Leadership {
-    /// The leader.
-    pub broker: BrokerId,
-    /// Its leader epoch, or -1 where the broker does not tell.
-    pub epoch: i32,
-}
-
-/// Names a batch of the window across a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct EntryId(u64);
-
-/// What the window's owner should do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Nothing: no batch, or answers have to come first.
-    Idle,
-    /// Nothing before this time.
-    Wait(Instant),
-    /// Write this batch and its stamp to disk, after all that was settled before, then call [`Window::on_saved`]; it is
-    /// not sent before that.
-    Save(EntryId),
-    /// Send this batch; it counts as in flight now.
-    Send(EntryId),
-    /// Ask the leader what it has of this producer (DescribeProducers), then call [`Window::on_probe`].
-    Probe,
-    /// Look for this producer's batches in the log, from the offset noted for this one on, then call
-    /// [`Window::on_scan`].
-    Scan(EntryId),
-    /// Get a producer id, then call [`Window::on_identity`].
-    NewProducerId,
-}
-
-/// Where the leader says this producer stands in the partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeAnswer {
-    /// The epoch and the last sequence it has.
-    Known {
-        /// The epoch of the last batch.
-        epoch: i16,
-        /// The sequence of its last record.
-        last_sequence: i32,
-    },
-    /// It does not know the producer.
-    Empty {
-        /// Where its log begins, if it said so.
-        log_start: Option<i64>,
-    },
-    /// It cannot be asked: no READ permission, or a broker before 2.8.
-    Unavailable,
-}
-
-/// Why an attempt did not succeed; told to the application when the batch is given up.
-pub(crate) type Setback = Arc<str>;
-
-/// Why a batch is settled without being delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// `delivery.timeout.ms` ran out.
-    TimedOut,
-    /// `retries` ran out.
-    RetriesUsedUp,
-    /// The broker refused it for good.
-    Refused,
-    /// A single record is larger than the topic or the broker allows, or invalid.
-    RecordRefused,
-    /// Somebody else writes with this producer id under a higher epoch.
-    Fenced,
-    /// The leader has an epoch of this producer id that the spool never gave out: the spool is older than what its
-    /// producer wrote (restored from a backup), or another copy of it is running.
-    Outdated,
-    /// The broker cannot say whether it has the batch.
-    CannotTell,
-}
-
-/// The end of a batch's way, or something the application should know.
-#[derive(Debug)]
-pub(crate) enum Settled<B> {
-    /// It is in the log.
-    Delivered {
-        /// The batch.
-        batch: B,
-        /// Where its first record is, if the broker said so.
-        base_offset: Option<i64>,
-    },
-    /// It is not in the log and will not get there.
-    Failed {
-        /// The batch.
-        batch: B,
-        /// Why.
-        reason: Reason,
-        /// What happened last.
-        setback: Option<Setback>,
-    },
-    /// It may be in the log.
-    Unknown {
-        /// The batch.
-        batch: B,
-        /// Why it was given up.
-        reason: Reason,
-        /// What happened last.
-        setback: Option<Setback>,
-    },
-    /// The leader has less than it acknowledged: records were lost on the broker's side.
-    AcknowledgedLost {
-        /// The identity they were sent under.
-        identity: ProducerIdentity,
-        /// The last sequence the leader still has; none when nothing of this epoch.
-        found: Option<i32>,
-        /// The sequence that should have come next.
-        expected: i32,
-    },
-    /// The leader has more of this identity than the spool knows to have been sent: a warning.
-    Beyond {
-        /// The identity.
-        identity: ProducerIdentity,
-        /// The last sequence the leader has.
-        found: i32,
-        /// The last one known to have been sent.
-        expected: i32,
-    },
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -241,11 +99,6 @@ struct Clearance {
 /// forget, between a question and a batch that has to wait for a connection.
 const CLEARED_FOR: i64 = 1000;
 
-/// A broker takes up one request of a connection after the other, each when the one before it is answered, which takes up to
-/// the request's time-out. It does so once more after the connection has ended, of its client's death for instance. So long
-/// it may be busy with other things beside that, in milliseconds.
-const LATE_MARGIN: i64 = 1000;
-
 /// A stamped batch.
 #[derive(Debug)]
 pub(crate) struct Entry<B> {
@@ -265,45 +118,6 @@ pub(crate) struct Entry<B> {
     sent_to: Option<Leadership>,
     attempts: u32,
     setback: Option<Setback>,
-}
-
-/// How a window behaves; the same for all of a producer.
-#[derive(Clone, Debug)]
-pub(crate) struct WindowConfig {
-    /// Sequences, epochs, probes. Without it one batch is in flight and a retry may write twice.
-    pub idempotent: bool,
-    /// Unanswered batches per partition, 1 to 5.
-    pub max_in_flight: usize,
-    /// Attempts after the first.
-    pub retries: u32,
-    /// When brokers forget an idle producer: `producer.id.expiration.ms`.
-    pub producer_id_expiration: Duration,
-    /// How long a request waits for its answer, here and at the broker: `request.timeout.ms`.
-    pub request_timeout: Duration,
-    /// Stamps go to disk before the batch goes to a broker ([`Next::Save`]).
-    pub durable: bool,
-}
-
-impl WindowConfig {
-    /// Up to which age a batch is protected by the broker's memory for as long as a request of it can be under way, in
-    /// milliseconds. Negative where that is longer than the memory.
-    fn young_for(&self) -> i64 {
-        let expiration = millis(self.producer_id_expiration);
-        // Until its answer is given up, and as long again after that.
-        let under_way = millis(self.request_timeout).saturating_add(self.late());
-        // Clocks differ, so half of the expiry counts as old anyhow.
-        (expiration / 2).min(expiration.saturating_sub(under_way))
-    }
-
-    /// For how long after the end of its connection a request may be taken up, in milliseconds.
-    fn late(&self) -> i64 {
-        millis(self.request_timeout).saturating_add(LATE_MARGIN)
-    }
-
-    /// Whether no batch is young enough to be simply sent again.
-    pub(crate) fn forgets_while_sending(&self) -> bool {
-        self.young_for() <= 0
-    }
 }
 
 /// See the module documentation.

@@ -1,8 +1,10 @@
 //! The window against a model of a broker that follows the measured rules, with seeded faults.
 
 use super::*;
+use crate::core::spool::Noted;
 use crate::core::verdict::produce::{ProduceVerdict, produce};
 use crate::wire::ErrorCode;
+use std::sync::Arc;
 
 mod restart;
 mod restored;
