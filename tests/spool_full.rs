@@ -5,16 +5,15 @@
 mod producer_support;
 
 use indelible::{Durability, Record, SendCause, SpoolConfig};
+use producer_support::spools::Dir;
 use producer_support::*;
 use std::time::Duration;
 
 #[tokio::test]
 async fn a_full_spool_pushes_back_until_brokers_are_back() {
-    let directory = std::env::temp_dir().join(format!("indelible-full-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&directory);
-    let cluster = cluster(1);
+    let (cluster, dir) = (cluster(1), Dir::new());
     let client = client(&cluster).await;
-    let mut spool = SpoolConfig::new(&directory);
+    let mut spool = SpoolConfig::new(&dir.0);
     (spool.segment_bytes, spool.max_bytes) = (64 << 10, 400 << 10);
     let producer = client.producer().spool_config(spool).batch_size(2000).linger(Duration::from_millis(1));
     let producer = producer.property("max.block.ms", "300").build().await.unwrap();
@@ -42,17 +41,14 @@ async fn a_full_spool_pushes_back_until_brokers_are_back() {
     }
     producer.close(PATIENCE).await.unwrap();
     assert_eq!(values(&cluster).len(), 1 + accepted.len());
-    let _ = std::fs::remove_dir_all(&directory);
 }
 
 /// What overflows is bounded like what is written ahead: the disk is not filled for as long as brokers are away.
 #[tokio::test]
 async fn a_full_overflow_pushes_back_until_brokers_are_back() {
-    let directory = std::env::temp_dir().join(format!("indelible-full-overflow-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&directory);
-    let cluster = cluster(1);
+    let (cluster, dir) = (cluster(1), Dir::new());
     let client = client(&cluster).await;
-    let mut spool = SpoolConfig::new(&directory);
+    let mut spool = SpoolConfig::new(&dir.0);
     (spool.segment_bytes, spool.max_bytes, spool.durability) = (64 << 10, 400 << 10, Durability::Memory);
     let producer = client.producer().spool_config(spool).batch_size(2000).linger(Duration::from_millis(1));
     let producer = producer.buffer_memory(64 << 10).max_request_size(8000).property("max.block.ms", "3000");
@@ -74,5 +70,4 @@ async fn a_full_overflow_pushes_back_until_brokers_are_back() {
     all_delivered(&accepted).await;
     producer.close(PATIENCE).await.unwrap();
     assert_eq!(values(&cluster).len(), 1 + accepted.len());
-    let _ = std::fs::remove_dir_all(&directory);
 }

@@ -4,33 +4,11 @@
 
 mod producer_support;
 
-use indelible::{Client, Durability, Producer, Record, SendError};
+use indelible::{Durability, Record, SendError};
+use producer_support::spools::{Dir, spooling};
 use producer_support::*;
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-/// A directory that goes with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new() -> Dir {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("indelible-life-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Dir(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-async fn spooling(client: &Client, dir: &Dir) -> Producer {
-    one_by_one(client).spool(&dir.0).build().await.unwrap()
-}
 
 #[tokio::test]
 async fn delivered_records_leave_the_spool_empty() {

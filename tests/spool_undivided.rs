@@ -6,6 +6,7 @@ mod producer_support;
 
 use indelible::types::Compression;
 use indelible::{Durability, Record};
+use producer_support::spools::Dir;
 use producer_support::*;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,13 +14,11 @@ use std::time::Duration;
 const RECORDS: u64 = 2000;
 const KEYS: u64 = 7;
 
-async fn brokers_come_while_records_are_sent(name: &str, positions: bool) {
-    let directory = std::env::temp_dir().join(format!("indelible-undivided-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&directory);
-    let cluster = cluster(1);
+async fn brokers_come_while_records_are_sent(positions: bool) {
+    let (cluster, dir) = (cluster(1), Dir::new());
     cluster.kill(1);
     let client = impatient(&cluster).build_lazy().unwrap();
-    let producer = client.producer().spool(&directory).durability(Durability::ProcessCrash).batch_size(300);
+    let producer = client.producer().spool(&dir.0).durability(Durability::ProcessCrash).batch_size(300);
     let producer = producer.compression(Compression::Lz4).linger(Duration::from_millis(1)).build().await.unwrap();
     let mut receipts = Vec::new();
     for i in 0..RECORDS {
@@ -44,15 +43,14 @@ async fn brokers_come_while_records_are_sent(name: &str, positions: bool) {
         total += 1;
     }
     assert_eq!(total, RECORDS);
-    let _ = std::fs::remove_dir_all(&directory);
 }
 
 #[tokio::test]
 async fn in_order() {
-    brokers_come_while_records_are_sent("plain", false).await;
+    brokers_come_while_records_are_sent(false).await;
 }
 
 #[tokio::test]
 async fn in_order_with_positions() {
-    brokers_come_while_records_are_sent("positions", true).await;
+    brokers_come_while_records_are_sent(true).await;
 }

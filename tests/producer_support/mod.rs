@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario may fail loudly")]
 #![allow(clippy::disallowed_methods, reason = "a test may look at the clock")]
 
+pub mod spools;
+
 use indelible::{Client, ClientBuilder, Place, Producer, ProducerBuilder, Receipt, Record, SendError};
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use std::pin::pin;
