@@ -4,10 +4,22 @@
 
 mod producer_support;
 
-use indelible::{Durability, Record, SendCause, SpoolConfig};
+use indelible::{Durability, Producer, Receipt, Record, SendCause, SendError, SpoolConfig};
 use producer_support::spools::Dir;
 use producer_support::*;
 use std::time::Duration;
+
+/// Sends until a record is refused. Answers what was accepted, and why that one was not.
+async fn fill(producer: &Producer, value: &str) -> (Vec<Receipt>, SendError) {
+    let mut accepted = Vec::new();
+    loop {
+        match producer.send(Record::to("t").partition(0).value(value)).await {
+            Ok(receipt) => accepted.push(receipt),
+            Err(error) => return (accepted, error),
+        }
+        assert!(accepted.len() < 1000, "never full");
+    }
+}
 
 #[tokio::test]
 async fn a_full_spool_pushes_back_until_brokers_are_back() {
@@ -20,14 +32,7 @@ async fn a_full_spool_pushes_back_until_brokers_are_back() {
     let _ = send(&producer, 0, "first").await.delivered().await.unwrap();
     cluster.kill(1);
     let value = "v".repeat(1000);
-    let mut accepted = Vec::new();
-    let error = loop {
-        match producer.send(Record::to("t").partition(0).value(&value)).await {
-            Ok(receipt) => accepted.push(receipt),
-            Err(error) => break error,
-        }
-        assert!(accepted.len() < 1000, "never full");
-    };
+    let (mut accepted, error) = fill(&producer, &value).await;
     let SendCause::SpoolFull { used, limit, waited } = error.cause() else { panic!("{error}") };
     assert!(*used > *limit / 4 && *used <= *limit && waited.as_millis() == 300, "{error}");
     assert!(error.is_retryable() && error.record().value.is_some());
@@ -56,14 +61,7 @@ async fn a_full_overflow_pushes_back_until_brokers_are_back() {
     let _ = send(&producer, 0, "first").await.delivered().await.unwrap();
     cluster.kill(1);
     let value = "v".repeat(1000);
-    let mut accepted = Vec::new();
-    let error = loop {
-        match producer.send(Record::to("t").partition(0).value(&value)).await {
-            Ok(receipt) => accepted.push(receipt),
-            Err(error) => break error,
-        }
-        assert!(accepted.len() < 1000, "never full");
-    };
+    let (accepted, error) = fill(&producer, &value).await;
     let SendCause::SpoolFull { used, limit, .. } = error.cause() else { panic!("{error}") };
     assert!(*used > *limit / 4 && *used <= *limit, "{error}");
     cluster.restart(1);

@@ -7,7 +7,7 @@ mod producer_support;
 use indelible::spool::{self, Filter};
 use indelible::types::Compression;
 use indelible::{BuildError, Durability, Producer, Record, SpoolError};
-use producer_support::spools::{Dir, spooling};
+use producer_support::spools::{Dir, spilling, spooling};
 use producer_support::*;
 use proto_tests::fake::{FakeCluster, Fault, FaultAction, TopicConfig};
 use std::time::Duration;
@@ -141,8 +141,7 @@ async fn dropped_while_a_batch_is_compressed() {
 async fn a_parked_batch_that_overflowed_tells_why() {
     let (cluster, dir) = (cluster(1), Dir::new());
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).spill(&dir.0).delivery_timeout(Duration::from_millis(200)).build();
-    let producer = producer.await.unwrap();
+    let producer = spilling(&client, &dir).await;
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.kill(1);
     let receipts = send_some(&producer, "a", 3).await;
@@ -188,8 +187,8 @@ async fn epochs_used_in_memory_are_known_to_the_next() {
     let (cluster, dir) = (cluster(1), Dir::new());
     cluster.create_topic_with("small", 1, TopicConfig { max_message_bytes: 400, ..Default::default() });
     let client = client(&cluster).await;
-    let spilling = || one_by_one(&client).spill(&dir.0).build();
-    let producer = spilling().await.unwrap();
+    let opened = || one_by_one(&client).spill(&dir.0).build();
+    let producer = opened().await.unwrap();
     let large = "x".repeat(1000);
     for (value, is_taken) in [("a", true), (&large, false), ("b", true)] {
         let receipt = producer.send(Record::to("small").value(value)).await.unwrap();
@@ -202,7 +201,7 @@ async fn epochs_used_in_memory_are_known_to_the_next() {
     until(&cluster, "an attempt", |view| view.requests(PRODUCE) > before);
     producer.close(Duration::ZERO).await.unwrap();
     cluster.clear_faults();
-    let producer = spilling().await.unwrap();
+    let producer = opened().await.unwrap();
     let receipt = producer.send(Record::to("small").value("c")).await.unwrap();
     outcome(&receipt).await.unwrap();
     flush_in_time(&producer).await;
@@ -240,8 +239,7 @@ async fn an_adopted_spool_stays_adopted() {
 async fn a_flush_does_not_wait_for_what_comes_behind_parked_records() {
     let (cluster, dir) = (cluster(1), Dir::new());
     let client = client(&cluster).await;
-    let producer = one_by_one(&client).spill(&dir.0).delivery_timeout(Duration::from_millis(200)).build();
-    let producer = producer.await.unwrap();
+    let producer = spilling(&client, &dir).await;
     all_delivered(&send_some(&producer, "w", 1).await).await;
     cluster.kill(1);
     let mut receipts = send_some(&producer, "a", 3).await;

@@ -5,7 +5,7 @@
 mod producer_support;
 
 use indelible::{Durability, Record, SendError};
-use producer_support::spools::{Dir, spooling};
+use producer_support::spools::{Dir, spilling, spooling};
 use producer_support::*;
 use proto_tests::fake::{FakeCluster, Fault, FaultAction};
 use std::time::Duration;
@@ -141,10 +141,7 @@ async fn what_is_too_large_is_dead_and_its_neighbours_go_through() {
 async fn overflow_goes_to_disk_when_time_is_up_and_comes_back() {
     let (cluster, dir) = (cluster(1), Dir::new());
     let client = client(&cluster).await;
-    let spilling = || {
-        one_by_one(&client).spill(&dir.0).linger(Duration::ZERO).delivery_timeout(Duration::from_millis(200)).build()
-    };
-    let producer = spilling().await.unwrap();
+    let producer = spilling(&client, &dir).await;
     all_delivered(&send_some(&producer, "w", 3).await).await;
     cluster.kill(1);
     let receipts = send_some(&producer, "a", 20).await;
@@ -161,7 +158,7 @@ async fn overflow_goes_to_disk_when_time_is_up_and_comes_back() {
     producer.close(Duration::ZERO).await.unwrap();
     assert!(matches!(receipts[7].delivered().await, Err(SendError::Spooled(_))));
     cluster.restart(1);
-    let producer = spilling().await.unwrap();
+    let producer = spilling(&client, &dir).await;
     producer.flush().await;
     assert_eq!(values(&cluster), [numbered("w", 3), numbered("a", 20), numbered("b", 20)].concat());
 }

@@ -3,6 +3,7 @@
 use indelible::{Client, Producer};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::one_by_one;
 
@@ -28,4 +29,9 @@ impl Drop for Dir {
 
 pub async fn spooling(client: &Client, dir: &Dir) -> Producer {
     one_by_one(client).spool(&dir.0).build().await.unwrap()
+}
+
+/// What it cannot deliver within 200 ms goes to disk.
+pub async fn spilling(client: &Client, dir: &Dir) -> Producer {
+    one_by_one(client).spill(&dir.0).delivery_timeout(Duration::from_millis(200)).build().await.unwrap()
 }
