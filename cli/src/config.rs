@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indelible::{
     AdminError, Client, ClientBuilder, ClientConfig, ConfigError, ConsumerBuilder, MetadataError, ProducerBuilder,
-    Properties, Secret, TopicDescription,
+    Properties, TopicDescription,
 };
 
 use crate::args::{ClusterOptions, PropertyOptions};
@@ -32,7 +32,7 @@ impl Rest {
     /// The value given last for this property, with its placeholders resolved.
     pub(crate) fn get(&self, name: &str) -> Result<Option<String>, Failure> {
         let value = match self.given.iter().rfind(|property| property.0 == name) {
-            Some((name, value)) => resolved(name, value),
+            Some((name, value)) => Properties::resolve_value(name, value).map(Some),
             None => self.file.resolve(name),
         };
         let value = value.map_err(|error| Failure::usage(format!("{error}; {HELP}")))?;
@@ -65,13 +65,6 @@ impl Rest {
     pub(crate) fn client(&self, builder: ClientBuilder) -> ClientBuilder {
         self.given.iter().fold(builder, |builder, (name, value)| builder.property(name, value))
     }
-}
-
-/// As [`Properties::resolve`] for a property of the command line.
-fn resolved(name: &str, value: &str) -> Result<Option<Secret>, ConfigError> {
-    // Written so, no character means anything to the format of property files.
-    let plain = |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
-    Properties::parse(&format!("{}={}", plain(name), plain(value)))?.resolve(name)
 }
 
 const GROUP: &str = "group.id";

@@ -36,6 +36,7 @@ pub(crate) use parse::*;
 
 use librdkafka::Meaning;
 use names::{JAVA_NAMES, Place, is_secret, provider_class};
+use zeroize::Zeroizing;
 
 /// A property that cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,8 +134,7 @@ pub(crate) trait Settings: Sized + 'static {
         if !here {
             return Err(refuse::<Self>(name));
         }
-        let resolved = placeholder::resolve(value);
-        let resolved = resolved.map_err(|why| ConfigError::Material { setting: name.to_owned(), why })?;
+        let resolved = resolved(name, value)?;
         let raw = Raw { name, value: &resolved, shown: shown(name, value) };
         match (meaning, setting) {
             (Some(Meaning::Only(_, only, why)), _) if !raw.text().eq_ignore_ascii_case(only) => {
@@ -153,6 +153,11 @@ pub(crate) trait Settings: Sized + 'static {
             (_, None) => Err(refuse::<Self>(name)),
         }
     }
+}
+
+/// The text of the property `name`, with its placeholders resolved.
+fn resolved(name: &str, value: &str) -> Result<Zeroizing<String>, ConfigError> {
+    placeholder::resolve(value).map_err(|why| ConfigError::Material { setting: name.to_owned(), why })
 }
 
 /// What errors may show of a property's text.

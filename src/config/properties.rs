@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::java_properties::{self, Parsed};
 use super::placeholder::{self, MOST_BYTES};
-use super::{ConfigError, Secret, Settings, canonical};
+use super::{ConfigError, Secret, Settings, canonical, resolved};
 
 /// Properties from a file in Java's format, such as the `client.properties` of Kafka's own tools, for
 /// [`Client::from_properties`](crate::Client::from_properties), [`ClientBuilder::properties`](crate::ClientBuilder::properties),
@@ -84,13 +84,16 @@ impl Properties {
     /// [`ConfigError::At`] with file and line, when a variable or file cannot be read.
     pub fn resolve(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
         let Some(entry) = self.entries.iter().find(|entry| entry.name == name) else { return Ok(None) };
-        match placeholder::resolve(&entry.value) {
-            Ok(value) => Ok(Some(Secret::new(value.as_str()))),
-            Err(why) => {
-                let error = Box::new(ConfigError::Material { setting: name.to_owned(), why });
-                Err(ConfigError::At { place: self.place(entry.line), error })
-            }
-        }
+        let at = |error| ConfigError::At { place: self.place(entry.line), error: Box::new(error) };
+        Properties::resolve_value(name, &entry.value).map(Some).map_err(at)
+    }
+
+    /// As [`Properties::resolve`], for a value of the property `name` that was given elsewhere.
+    ///
+    /// # Errors
+    /// [`ConfigError::Material`] when a variable or file cannot be read.
+    pub fn resolve_value(name: &str, value: &str) -> Result<Secret, ConfigError> {
+        resolved(name, value).map(|value| Secret::new(value.as_str()))
     }
 
     /// All names and values, in the order of the file. Values may be secret.
